@@ -1,0 +1,91 @@
+"""The nouns of a call: endpoints, snapshots, the call's facts, how far a failed try got."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+__all__ = ["Call", "Endpoint", "Failure", "Phase", "Snapshot"]
+
+
+class Phase(IntEnum):
+    """How far a failed try got. Retry safety is decided from this, never guessed (RFC 9110, 9.2.2)."""
+
+    NOT_CONNECTED = 0
+    NOT_WRITTEN = 1
+    WRITTEN = 2
+    REPLY_STARTED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One instance of a service that can be called.
+
+    Attributes:
+        key: stable across snapshots; state (latency, ejection) is kept by it.
+        address: an IP address or host name, without brackets.
+        weight: relative share, above 0.
+        healthy: the registry's health checks pass or warn.
+        limbo: the registry no longer lists it, and it is kept for a while in case that was a mistake.
+    """
+
+    key: str
+    address: str
+    port: int
+    weight: float = 1.0
+    zone: str = ""
+    healthy: bool = True
+    limbo: bool = False
+    meta: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All endpoints of one service at one moment; swapped whole, never changed.
+
+    Attributes:
+        source: where it is from: `consul`, `disk` or `static`.
+        problem: why nothing may be called although the registry answered, for the error; empty otherwise.
+    """
+
+    service: str
+    endpoints: tuple[Endpoint, ...]
+    source: str = "static"
+    problem: str = ""
+
+
+@dataclass(slots=True)
+class Call:
+    """The facts of one call that decisions need.
+
+    Attributes:
+        idempotent: by method (RFC 9110, 9.2.2) or by an Idempotency-Key.
+        replayable: the body can be sent again.
+        deadline: absolute, on the core's clock, in seconds; None where the caller has none of its own.
+    """
+
+    method: str
+    path: str = "/"
+    idempotent: bool = True
+    replayable: bool = True
+    deadline: float | None = None
+
+
+@dataclass(slots=True)
+class Failure:
+    """A try that brought no reply.
+
+    Attributes:
+        kind: `connect-failure`, `reset`, `timeout`, `protocol`; the metric's label.
+        detail: one line for a person.
+        cause: the exception underneath, for `raise … from`.
+    """
+
+    phase: Phase
+    kind: str
+    detail: str = ""
+    cause: BaseException | None = None
