@@ -1,0 +1,213 @@
+"""Settings of a process: arguments first, then MESH_* and CONSUL_* variables. The only reader of the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from meshsdk.errors import ConfigError
+
+__all__ = ["SERVICE_NAME", "Settings", "load"]
+
+SERVICE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+"""A service's name is a DNS label in small letters (RFC 1035, 2.3.1): it is a host name in URLs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything a process is told from outside.
+
+    Attributes:
+        service: the process's own service name.
+        port: the port callers reach it on; None for a process that only calls others.
+        address: the address callers reach it on; empty finds the one this host uses towards Consul.
+        zone, version: told to callers in the registration's meta.
+        meta, tags: further meta and tags of the registration.
+        consul_url: `http://…`, `https://…` or `unix:///path`.
+        consul_token, consul_token_file: the ACL token, or a file that holds it and may change.
+        consul_cacert, consul_cert, consul_key: PEM files for TLS to Consul.
+        datacenter: the one to ask; None asks the agent's own.
+        state_dir: where the last known good answers are kept; None keeps none.
+        runtime_dir: where workers of one server meet (unix sockets).
+        first_wait: seconds the first call to a service waits for Consul's answer.
+        removal_grace: seconds an instance that vanished is kept in reserve.
+        idle_watch: seconds after which a service that is no longer called is no longer watched.
+        ttl: seconds the registration stays healthy without a heartbeat.
+        drain_wait: seconds between telling Consul and closing the door.
+        metrics_path, ready_path: answered by the middleware; None turns them off.
+        metrics_port, metrics_host: a port of its own for the metrics.
+    """
+
+    service: str
+    port: int | None = None
+    address: str = ""
+    zone: str = ""
+    version: str = ""
+    meta: Mapping[str, str] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    consul_url: str = "http://127.0.0.1:8500"
+    consul_token: str | None = None
+    consul_token_file: str | None = None
+    consul_cacert: str | None = None
+    consul_cert: str | None = None
+    consul_key: str | None = None
+    datacenter: str | None = None
+    state_dir: Path | None = None
+    runtime_dir: Path | None = None
+    # Consul answers in milliseconds; two seconds outlast a leader election's usual gap without hanging a request.
+    first_wait: float = 2.0
+    # Finagle's StabilizingAddr takes minutes for ZooKeeper; a Consul agent that restarts is whole again in seconds.
+    removal_grace: float = 5.0
+    idle_watch: float = 600.0
+    # Three heartbeats may be lost before callers stop trusting the instance.
+    ttl: float = 15.0
+    # A Consul change reaches callers within 100 ms; one second covers a slow one.
+    drain_wait: float = 1.0
+    metrics_path: str | None = "/-/mesh/metrics"
+    metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
+    ready_path: str | None = "/-/mesh/ready"
+
+
+def load(overrides: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
+    """Build the settings: an argument that is not None wins over its variable, which wins over the default.
+
+    Args:
+        overrides: the arguments of `Mesh`, by the names of `Settings`.
+        environ: for tests; the process's environment otherwise.
+
+    Raises:
+        ConfigError: names every wrong value, where it came from and what to write instead.
+    """
+    found = os.environ if environ is None else environ
+    mistakes: list[str] = []
+    values: dict[str, Any] = _from_environment(found, mistakes)
+    for name, value in overrides.items():
+        if name not in _FIELDS:
+            mistakes.append(f"{name}: no such setting; known ones are {', '.join(sorted(_FIELDS))}")
+        elif value is not None:
+            values[name] = _argument(name, value)
+    values.setdefault("state_dir", _default_dir(found, "XDG_CACHE_HOME", "state"))
+    values.setdefault("runtime_dir", _default_dir(found, "XDG_RUNTIME_DIR", "run"))
+    mistakes += _mistakes(values)
+    if mistakes:
+        raise ConfigError("; ".join(mistakes))
+    return Settings(**values)
+
+
+def _from_environment(environ: Mapping[str, str], mistakes: list[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for variable, (name, read) in _VARIABLES.items():
+        text = environ.get(variable, "")
+        if not text:
+            continue
+        try:
+            values[name] = read(text)
+        except ValueError as error:
+            mistakes.append(f"{variable}={text!r}: {error}")
+    return values
+
+
+def _argument(name: str, value: Any) -> Any:
+    if name in {"state_dir", "runtime_dir"}:
+        return Path(value)
+    return tuple(value) if name == "tags" else value
+
+
+def _default_dir(environ: Mapping[str, str], variable: str, leaf: str) -> Path:
+    """XDG's folder where there is one, else a per-user one under the temporary folder (XDG base directory 0.8)."""
+    base = environ.get(variable)
+    if base:
+        return Path(base) / "meshsdk" / leaf
+    return Path(tempfile.gettempdir()) / f"meshsdk-{os.getuid() if hasattr(os, 'getuid') else 'user'}" / leaf
+
+
+def _mistakes(values: Mapping[str, Any]) -> list[str]:
+    found = []
+    service = values.get("service")
+    if not isinstance(service, str) or not SERVICE_NAME.fullmatch(service):
+        found.append(
+            f"service={service!r}: give a DNS label: small letters, digits and dashes, at most 63, such as 'checkout'"
+        )
+    for name in ("port", "metrics_port"):
+        port = values.get(name)
+        if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536):
+            found.append(f"{name}={port!r}: give a number from 1 to 65535")
+    for name, least in _SECONDS.items():
+        number = values.get(name, least)
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not number >= least:
+            found.append(f"{name}={number!r}: give seconds, at least {least}")
+    for name in ("metrics_path", "ready_path"):
+        path = values.get(name)
+        if path is not None and not path.startswith("/"):
+            found.append(f"{name}={path!r}: give a path that starts with '/', such as '/-/mesh/metrics'")
+    url = values.get("consul_url", "http://")
+    if not url.startswith(("http://", "https://", "unix://")):
+        found.append(f"consul_url={url!r}: give http://host:8500, https://host:8501 or unix:///path/to.sock")
+    if bool(values.get("consul_cert")) != bool(values.get("consul_key")):
+        found.append("consul_cert and consul_key go together: give both PEM files or neither")
+    return found
+
+
+_FIELDS = frozenset(Settings.__dataclass_fields__)
+_SECONDS = {"first_wait": 0, "removal_grace": 0, "idle_watch": 1, "ttl": 1, "drain_wait": 0}
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("give a whole number") from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text.removesuffix("s"))
+    except ValueError:
+        raise ValueError("give seconds, such as 2 or 0.5") from None
+
+
+def _consul_address(text: str) -> str:
+    """`CONSUL_HTTP_ADDR` may come without a scheme, as Consul's own tools accept it."""
+    return text if "://" in text else f"http://{text}"
+
+
+def _path_or_off(text: str) -> str | None:
+    return None if text == "off" else text
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+_VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
+    "CONSUL_HTTP_ADDR": ("consul_url", _consul_address),
+    "CONSUL_HTTP_TOKEN": ("consul_token", str),
+    "CONSUL_HTTP_TOKEN_FILE": ("consul_token_file", str),
+    "CONSUL_CACERT": ("consul_cacert", str),
+    "CONSUL_CLIENT_CERT": ("consul_cert", str),
+    "CONSUL_CLIENT_KEY": ("consul_key", str),
+    "MESH_SERVICE": ("service", str),
+    "MESH_PORT": ("port", _whole),
+    "MESH_ADDRESS": ("address", str),
+    "MESH_ZONE": ("zone", str),
+    "MESH_VERSION": ("version", str),
+    "MESH_TAGS": ("tags", _words),
+    "MESH_DATACENTER": ("datacenter", str),
+    "MESH_STATE_DIR": ("state_dir", Path),
+    "MESH_RUNTIME_DIR": ("runtime_dir", Path),
+    "MESH_FIRST_WAIT": ("first_wait", _seconds),
+    "MESH_REMOVAL_GRACE": ("removal_grace", _seconds),
+    "MESH_IDLE_WATCH": ("idle_watch", _seconds),
+    "MESH_TTL": ("ttl", _seconds),
+    "MESH_DRAIN_WAIT": ("drain_wait", _seconds),
+    "MESH_METRICS_PATH": ("metrics_path", _path_or_off),
+    "MESH_METRICS_PORT": ("metrics_port", _whole),
+    "MESH_METRICS_HOST": ("metrics_host", str),
+    "MESH_READY_PATH": ("ready_path", _path_or_off),
+}
