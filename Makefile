@@ -1,0 +1,50 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`. Both make what they need (.venv).
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := meshsdk registry/meshsdk_registry sidecar/meshsdk_sidecar examples benchmarks tests
+
+.PHONY: demo test check unit bench format clean
+
+demo: .venv/demo.stamp
+	@$(BIN)/meshsdk demo
+
+test: check unit
+
+check: .venv/dev.stamp
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+unit: .venv/dev.stamp .cache/consul/usr/bin/consul
+	$(BIN)/coverage erase
+	$(BIN)/pytest --cov --cov-report= $(PYTEST)
+	$(BIN)/coverage report --skip-covered
+	$(BIN)/coverage report --include='meshsdk/core/*,meshsdk/policy/*' --fail-under=95 --format=total
+
+bench: .venv/dev.stamp .cache/consul/usr/bin/consul
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/propagation.py
+
+format: .venv/dev.stamp
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+clean:
+	rm -rf .venv .cache
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+.venv/demo.stamp: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[examples]'
+	@touch $@
+
+.venv/dev.stamp: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[examples,otel,sidecar]' --group dev
+	@touch $@ .venv/demo.stamp
+
+.cache/consul/usr/bin/consul:
+	scripts/install-consul

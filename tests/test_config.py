@@ -1,0 +1,53 @@
+"""Settings: arguments, then variables, then defaults; every mistake at once, each with its source."""
+
+from __future__ import annotations
+
+import pytest
+
+from meshsdk.config import load
+from meshsdk.errors import ConfigError
+
+
+def test_arguments_win_over_variables_which_win_over_defaults() -> None:
+    settings = load(
+        {"service": "checkout", "port": 8001},
+        {"MESH_PORT": "9000", "MESH_ZONE": "a", "MESH_TAGS": "x, y", "CONSUL_HTTP_ADDR": "10.0.0.1:8500"},
+    )
+    assert (settings.port, settings.zone, settings.tags) == (8001, "a", ("x", "y"))
+    assert settings.consul_url == "http://10.0.0.1:8500"
+    assert settings.first_wait == 2.0
+
+
+def test_paths_can_be_turned_off_by_variable() -> None:
+    settings = load({"service": "a"}, {"MESH_METRICS_PATH": "off", "MESH_READY_PATH": "/ready"})
+    assert settings.metrics_path is None
+    assert settings.ready_path == "/ready"
+
+
+def test_state_lives_where_the_user_says() -> None:
+    settings = load({"service": "a"}, {"XDG_CACHE_HOME": "/home/x/.cache", "MESH_RUNTIME_DIR": "/run/x"})
+    assert str(settings.state_dir) == "/home/x/.cache/meshsdk/state"
+    assert str(settings.runtime_dir) == "/run/x"
+
+
+def test_every_mistake_is_named_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(
+            {"service": "my service", "ttl": -1, "colour": "red", "consul_cert": "x.pem"},
+            {"MESH_PORT": "eighty", "MESH_DRAIN_WAIT": "soon", "CONSUL_HTTP_ADDR": "ftp://x"},
+        )
+    text = str(caught.value)
+    for part in ("my service", "MESH_PORT='eighty'", "MESH_DRAIN_WAIT='soon'", "colour", "ttl=-1", "ftp://x", "consul_key"):
+        assert part in text
+
+
+@pytest.mark.parametrize("service", ["", "a b", "a/b", "-a", "A", "x" * 64, None, 7])
+def test_names_that_cannot_be_hosts_are_refused(service: object) -> None:
+    with pytest.raises(ConfigError, match="DNS label"):
+        load({"service": service}, {"MESH_SERVICE": ""})
+
+
+@pytest.mark.parametrize("port", [0, 65536, True, "80"])
+def test_ports_are_numbers_in_range(port: object) -> None:
+    with pytest.raises(ConfigError, match="1 to 65535"):
+        load({"service": "a", "port": port}, {})
