@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-__all__ = ["Call", "Endpoint", "Failure", "Phase", "Snapshot"]
+__all__ = ["Call", "Endpoint", "Failure", "Phase", "Snapshot", "TransportFailure"]
 
 
 class Phase(IntEnum):
@@ -89,3 +89,11 @@ class Failure:
     kind: str
     detail: str = ""
     cause: BaseException | None = None
+
+
+class TransportFailure(Exception):
+    """What an engine raises where a try failed on the wire; drivers hand the `failure` to the exchange."""
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+        super().__init__(f"{failure.kind}: {failure.detail}")
