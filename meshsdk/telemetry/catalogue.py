@@ -1,0 +1,148 @@
+"""Every metric there is, with its meaning: the stable names of OpenTelemetry's HTTP conventions, and `mesh.*`."""
+
+from __future__ import annotations
+
+from meshsdk.telemetry.instruments import Metric
+
+__all__ = [
+    "ACTIVE_REQUESTS",
+    "ALL",
+    "ATTEMPTS",
+    "BREAKER_MOVES",
+    "BREAKER_STATE",
+    "CALLS_REFUSED",
+    "CALL_DURATION",
+    "EJECTIONS",
+    "GAUGES",
+    "OVERFLOW",
+    "REQUESTS_REFUSED",
+    "REQUEST_DURATION",
+    "RETURNS",
+]
+
+_SERVICE = ("mesh.service",)
+
+CALL_DURATION = Metric(
+    "http.client.request.duration",
+    "histogram",
+    "s",
+    "Time from the start of a call to the end of its reply's body, all tries and pauses included.",
+    (*_SERVICE, "http.request.method", "http.response.status_code", "error.type"),
+)
+ATTEMPTS = Metric(
+    "mesh.client.attempts",
+    "counter",
+    "{attempt}",
+    "Tries on the wire by what came of them and what was decided; without the retries' gain, unlike the calls.",
+    (*_SERVICE, "mesh.outcome", "mesh.decision"),
+)
+CALLS_REFUSED = Metric(
+    "mesh.client.refused",
+    "counter",
+    "{call}",
+    "Calls the mesh itself refused, by response flag: UH, UO, NR or RL.",
+    (*_SERVICE, "mesh.flag"),
+)
+EJECTIONS = Metric(
+    "mesh.client.ejections",
+    "counter",
+    "{ejection}",
+    "Endpoints set aside by outlier detection.",
+    (*_SERVICE, "mesh.reason"),
+)
+RETURNS = Metric("mesh.client.returns", "counter", "{return}", "Endpoints that came back after an ejection.", _SERVICE)
+BREAKER_MOVES = Metric(
+    "mesh.client.breaker.transitions",
+    "counter",
+    "{transition}",
+    "Changes of a service's breaker, by the state it changed to.",
+    (*_SERVICE, "mesh.state"),
+)
+BREAKER_STATE = Metric(
+    "mesh.client.breaker.state",
+    "gauge",
+    "1",
+    "State of a service's breaker once it has moved: 0 closed, 1 half-open, 2 open.",
+    _SERVICE,
+    merge="max",
+)
+REQUEST_DURATION = Metric(
+    "http.server.request.duration",
+    "histogram",
+    "s",
+    "Time from a request's head to the end of its reply.",
+    ("http.request.method", "http.route", "http.response.status_code", "error.type"),
+)
+ACTIVE_REQUESTS = Metric(
+    "http.server.active_requests", "gauge", "{request}", "Requests being served now.", ("http.request.method",)
+)
+REQUESTS_REFUSED = Metric(
+    "mesh.server.refused",
+    "counter",
+    "{request}",
+    "Requests the mesh refused to serve, by response flag.",
+    ("mesh.flag",),
+)
+OVERFLOW = Metric(
+    "mesh.metrics.overflow",
+    "counter",
+    "{measurement}",
+    "Measurements counted under `other` because their metric had no room for one more series.",
+    ("mesh.metric",),
+)
+
+# Read when somebody collects, from whoever registered with `Metrics.observe_gauges`.
+GAUGES = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            "mesh.client.endpoints",
+            "gauge",
+            "{endpoint}",
+            "Known endpoints of a service by state, such as `healthy`, `unhealthy`, `ejected` or `limbo`.",
+            (*_SERVICE, "mesh.state"),
+            merge="max",  # every worker sees the same instances
+        ),
+        Metric("mesh.client.in_flight", "gauge", "{call}", "Calls that hold a slot of an endpoint now.", _SERVICE),
+        Metric("mesh.client.retry_budget", "gauge", "{retry}", "Retries the budget would allow now.", _SERVICE),
+        Metric(
+            "mesh.registry.staleness",
+            "gauge",
+            "s",
+            "Age of what is known of a service, since the registry last confirmed it.",
+            _SERVICE,
+            merge="max",
+        ),
+        Metric(
+            "mesh.registry.disconnected",
+            "gauge",
+            "1",
+            "1 while the registry cannot be asked about a service, else 0.",
+            _SERVICE,
+            merge="max",
+        ),
+        Metric(
+            "mesh.policy.rejected",
+            "gauge",
+            "1",
+            "1 while the newest policy document of a service is refused and an older one is in force, else 0.",
+            _SERVICE,
+            merge="max",
+        ),
+    )
+}
+
+ALL = (
+    CALL_DURATION,
+    ATTEMPTS,
+    CALLS_REFUSED,
+    EJECTIONS,
+    RETURNS,
+    BREAKER_MOVES,
+    BREAKER_STATE,
+    REQUEST_DURATION,
+    ACTIVE_REQUESTS,
+    REQUESTS_REFUSED,
+    OVERFLOW,
+    *GAUGES.values(),
+)

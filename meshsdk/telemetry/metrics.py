@@ -1,0 +1,177 @@
+"""What is counted, from the events of the core and of the server.
+
+Rule 1  On the call's path an event is only put in a queue. `deque.append` is atomic, takes no lock and cannot block, so
+        it is safe from any thread, from a signal handler and from a finaliser that runs in the middle of all this.
+Rule 2  One thread at a time books the queue into the instruments: whoever finds `BATCH` events waiting and nobody at
+        it, or whoever collects. Sums are exact whatever the interleaving, with and without the GIL; a lock around every
+        increment would be too, but could not be re-entered from a finaliser, and would be held by nobody after a fork.
+Rule 3  A forked child starts from zero: what the parent counted is told by the parent.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterable
+from threading import Lock
+from weakref import WeakSet
+
+from meshsdk.core.events import AttemptEnded, BreakerMoved, CallEnded, Ejected, Event, Returned
+from meshsdk.telemetry import catalogue
+from meshsdk.telemetry.instruments import Counter, Family, Histogram, Labels, Metric, Reading, Sample
+from meshsdk.telemetry.names import known_method
+from meshsdk.telemetry.requests import RequestEnded, RequestStarted
+
+__all__ = ["Metrics", "Recorder"]
+
+BATCH = 16  # events booked in one go: some 10 µs, little enough for an event loop
+REFUSALS = frozenset(("UH", "UO", "NR", "RL"))
+BREAKER_STATES = {"closed": 0, "half-open": 1, "open": 2}
+
+Recorder = Callable[[Metric, Labels, float], None]
+
+log = logging.getLogger("meshsdk.telemetry")
+
+
+class Metrics:
+    """All counts of one process."""
+
+    def __init__(self) -> None:
+        self._queue: deque[Event | RequestStarted | RequestEnded] = deque()
+        self._booking = Lock()
+        self._gauges: list[Callable[[], Iterable[Reading]]] = []
+        self._recorders: list[Recorder] = []
+        self._calls = Histogram(catalogue.CALL_DURATION)
+        self._attempts = Counter(catalogue.ATTEMPTS)
+        self._calls_refused = Counter(catalogue.CALLS_REFUSED)
+        self._ejections = Counter(catalogue.EJECTIONS)
+        self._returns = Counter(catalogue.RETURNS)
+        self._breaker_moves = Counter(catalogue.BREAKER_MOVES)
+        self._breaker_state = Counter(catalogue.BREAKER_STATE)
+        self._requests = Histogram(catalogue.REQUEST_DURATION)
+        self._active = Counter(catalogue.ACTIVE_REQUESTS)
+        self._requests_refused = Counter(catalogue.REQUESTS_REFUSED)
+        self._book_of = {
+            CallEnded: self._book_call,
+            AttemptEnded: self._book_attempt,
+            Ejected: self._book_ejection,
+            Returned: self._book_return,
+            BreakerMoved: self._book_breaker,
+            RequestStarted: self._book_start,
+            RequestEnded: self._book_request,
+        }
+        _living.add(self)
+
+    def sink(self, event: Event | RequestStarted | RequestEnded) -> None:
+        """Count one event of the core or of the server; costs an append, and the batch's booking now and then."""
+        self._queue.append(event)
+        if len(self._queue) >= BATCH and self._booking.acquire(blocking=False):
+            try:
+                self._book()
+            finally:
+                self._booking.release()
+
+    def observe_gauges(self, callback: Callable[[], Iterable[Reading]]) -> None:
+        """Ask `callback` for its readings whenever somebody collects; their names are those of `catalogue.GAUGES`."""
+        self._gauges.append(callback)
+
+    def record_durations(self, recorder: Recorder) -> None:
+        """Hand every duration to `recorder` too, while the queue is booked: metric, label values, seconds."""
+        self._recorders.append(recorder)
+
+    def collect(self) -> list[Family]:
+        """Everything counted and read up to now; a metric without a series is left out."""
+        with self._booking:
+            self._book()
+            counted = [instrument.family() for instrument in self._instruments()]
+        return [family for family in (*counted, self._overflow(), *self._read()) if family.samples]
+
+    def reset(self) -> None:
+        """Forget every count and whatever waits; the readers of gauges stay."""
+        self._queue = deque()
+        self._booking = Lock()
+        for instrument in self._instruments():
+            instrument.clear()
+
+    def _instruments(self) -> tuple[Counter | Histogram, ...]:
+        return (
+            self._calls,
+            self._attempts,
+            self._calls_refused,
+            self._ejections,
+            self._returns,
+            self._breaker_moves,
+            self._breaker_state,
+            self._requests,
+            self._active,
+            self._requests_refused,
+        )
+
+    def _book(self) -> None:
+        queue = self._queue
+        for _ in range(len(queue)):  # what is appended meanwhile waits for the next batch
+            event = queue.popleft()
+            self._book_of[type(event)](event)  # type: ignore[operator]
+
+    def _book_call(self, ended: CallEnded) -> None:
+        status = ended.status
+        error = ended.flag or (str(status) if status is not None and status >= 400 else "")
+        labels = (ended.service, known_method(ended.call.method), "" if status is None else str(status), error)
+        self._calls.observe(labels, ended.seconds)
+        if status is None and ended.flag in REFUSALS:
+            self._calls_refused.add((ended.service, ended.flag))
+        for record in self._recorders:
+            record(catalogue.CALL_DURATION, labels, ended.seconds)
+
+    def _book_attempt(self, ended: AttemptEnded) -> None:
+        self._attempts.add((ended.service, ended.outcome, ended.decision))
+
+    def _book_ejection(self, ejected: Ejected) -> None:
+        self._ejections.add((ejected.service, ejected.reason))
+
+    def _book_return(self, returned: Returned) -> None:
+        self._returns.add((returned.service,))
+
+    def _book_breaker(self, moved: BreakerMoved) -> None:
+        self._breaker_moves.add((moved.service, moved.after))
+        self._breaker_state.set((moved.service,), BREAKER_STATES[moved.after])
+
+    def _book_start(self, started: RequestStarted) -> None:
+        self._active.add((known_method(started.method),))
+
+    def _book_request(self, ended: RequestEnded) -> None:
+        method, status = known_method(ended.method), ended.status
+        error = ended.error_type or ended.flag or (str(status) if status is not None and status >= 500 else "")
+        labels = (method, ended.route, "" if status is None else str(status), error)
+        self._active.add((method,), -1)
+        self._requests.observe(labels, ended.seconds)
+        if ended.refused:
+            self._requests_refused.add((ended.flag,))
+        for record in self._recorders:
+            record(catalogue.REQUEST_DURATION, labels, ended.seconds)
+
+    def _overflow(self) -> Family:
+        counts = ((i.metric.name, i.overflow) for i in self._instruments() if i.overflow)
+        return Family(catalogue.OVERFLOW, [Sample((name,), count) for name, count in counts])
+
+    def _read(self) -> list[Family]:
+        families = {name: Family(metric, []) for name, metric in catalogue.GAUGES.items()}
+        for callback in self._gauges:
+            try:
+                for reading in callback():
+                    families[reading.name].samples.append(Sample(reading.labels, reading.value))
+            except Exception:  # one broken reader must not cost the others their metrics
+                log.exception("a reader of gauges failed: %r", callback)
+        return list(families.values())
+
+
+_living: WeakSet[Metrics] = WeakSet()
+
+
+def _start_from_zero() -> None:
+    for metrics in _living:
+        metrics.reset()
+
+
+os.register_at_fork(after_in_child=_start_from_zero)

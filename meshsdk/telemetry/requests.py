@@ -1,0 +1,44 @@
+"""What a server tells telemetry of the requests it serves: the counterpart of the core's events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["RequestEnded", "RequestStarted"]
+
+
+@dataclass(slots=True)
+class RequestStarted:
+    """A request's head is here; exactly one `RequestEnded` with the same method follows."""
+
+    method: str
+
+
+@dataclass(slots=True)
+class RequestEnded:
+    """A request was served, refused, or its caller went away.
+
+    Attributes:
+        path: without the query; for the log line only.
+        route: the matched template, such as `/orders/{id}`; empty where none matched. Never a raw path.
+        status: what was sent, None where nothing was.
+        seconds: from the request's head to the end of the reply.
+        flag: a response flag where the mesh answered for the app (`UT`, `UO`, `RL`) or the caller left (`DC`).
+        error_type: the exception a handler let out, as `module.Name`; empty otherwise.
+        refused: the app never saw it.
+        peer: the caller's verified SPIFFE id; empty without one.
+        client: the caller's network address; empty where unknown.
+        access_log: `off`, `errors` or `all`.
+    """
+
+    method: str
+    path: str
+    route: str
+    status: int | None
+    seconds: float
+    flag: str = ""
+    error_type: str = ""
+    refused: bool = False
+    peer: str = ""
+    client: str = ""
+    access_log: str = "off"
