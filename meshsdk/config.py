@@ -12,7 +12,7 @@ from typing import Any
 
 from meshsdk.errors import ConfigError
 
-__all__ = ["SERVICE_NAME", "Settings", "load"]
+__all__ = ["SERVICE_NAME", "Settings", "inherited_environment", "load"]
 
 SERVICE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """A service's name is a DNS label in small letters (RFC 1035, 2.3.1): it is a host name in URLs."""
@@ -98,6 +98,11 @@ def load(overrides: Mapping[str, Any], environ: Mapping[str, str] | None = None)
     if mistakes:
         raise ConfigError("; ".join(mistakes))
     return Settings(**values)
+
+
+def inherited_environment() -> dict[str, str]:
+    """Return a copy of the process's environment without its mesh settings, for a child with settings of its own."""
+    return {name: value for name, value in os.environ.items() if name not in _VARIABLES}
 
 
 def _from_environment(environ: Mapping[str, str], mistakes: list[str]) -> dict[str, Any]:
