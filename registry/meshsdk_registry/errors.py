@@ -1,23 +1,25 @@
 """What can go wrong between this machine and Consul, named for who can do something about it.
 
-    RegistryError
-    ├── Unreachable         nobody answers at Consul's address, or not in time
-    ├── TooManyConnections  the agent hangs up on the 201st connection of one address
-    ├── Denied              403: the token lacks a permission
-    ├── NoLeader            500 "No cluster leader": the servers are electing
-    ├── Misunderstood       the answer is not what Consul's API documents
-    ├── Rejected            400-class answers: the request itself is wrong
-    │   ├── Missing         404 where something had to exist (an unknown check or service)
-    │   └── TooLarge        413, or a value over Consul's 512 KiB
-    └── ServerFault         any other 5xx
+RegistryError
+├── Unreachable         nobody answers at Consul's address, or not in time
+├── TooManyConnections  the agent hangs up on the 201st connection of one address
+├── Denied              403: the token lacks a permission
+├── NoLeader            500 "No cluster leader": the servers are electing
+├── Misunderstood       the answer is not what Consul's API documents
+├── Rejected            400-class answers: the request itself is wrong
+│   ├── Missing         404 where something had to exist (an unknown check or service)
+│   ├── Conflict        409: a transaction's compare-and-set lost; nothing of it was written
+│   └── TooLarge        413, or a value over Consul's 512 KiB
+└── ServerFault         any other 5xx
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "Conflict",
     "Denied",
-    "Misunderstood",
     "Missing",
+    "Misunderstood",
     "NoLeader",
     "RegistryError",
     "Rejected",
@@ -58,6 +60,10 @@ class Rejected(RegistryError):
 
 class Missing(Rejected):
     """What had to exist does not (404, or Consul's 500 for an unknown check or service)."""
+
+
+class Conflict(Rejected):
+    """A transaction was rolled back: an index was stale or a key missing. Read again and retry."""
 
 
 class TooLarge(Rejected):

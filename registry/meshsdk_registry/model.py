@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import Generic, TypeVar
+from enum import StrEnum
+from typing import Generic, Literal, TypeVar
 
-__all__ = ["Answer", "Health", "Instance", "KeyValue", "Registration"]
+__all__ = [
+    "AgentInfo",
+    "Answer",
+    "Health",
+    "Instance",
+    "KeyValue",
+    "LocalCheck",
+    "LocalService",
+    "Operation",
+    "Registration",
+]
 
 T = TypeVar("T")
 
 
-class Health(str, Enum):
+class Health(StrEnum):
     """The worst of an instance's checks; MAINTENANCE is an operator's word (or a drain) and outranks all."""
 
     PASSING = "passing"
@@ -104,3 +114,50 @@ class Registration:
     def check_id(self) -> str:
         """The id of the instance's TTL check."""
         return f"service:{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentInfo:
+    """Who answers at Consul's address."""
+
+    node: str
+    datacenter: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class LocalService:
+    """A service as the agent itself knows it, before and without the catalog."""
+
+    id: str
+    service: str
+    address: str
+    port: int
+    meta: Mapping[str, str] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCheck:
+    """A check as the agent itself knows it. `notes` holds the reason of a maintenance."""
+
+    id: str
+    status: Health
+    notes: str = ""
+    output: str = ""
+    service_id: str = ""
+
+
+Verb = Literal[
+    "set", "cas", "get", "get-tree", "check-index", "check-not-exists", "delete", "delete-cas", "delete-tree"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One step of a transaction on KV. `index` is the ModifyIndex that cas, check-index and delete-cas compare."""
+
+    verb: Verb
+    key: str
+    value: bytes | None = None
+    index: int = 0
