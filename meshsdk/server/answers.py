@@ -1,0 +1,54 @@
+"""Replies the middleware gives itself, without the application."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+__all__ = ["Answer", "expired", "method_not_allowed", "overdue"]
+
+TEXT = "text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole reply."""
+
+    status: int
+    body: bytes
+    content_type: str = TEXT
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """As ASGI wants them. Never cached: each says what is true at this moment."""
+        return [
+            (b"content-type", self.content_type.encode()),
+            (b"content-length", str(len(self.body)).encode()),
+            (b"cache-control", b"no-store"),
+        ]
+
+    @property
+    def status_line(self) -> str:
+        """As WSGI wants it, such as `504 Gateway Timeout`."""
+        return f"{self.status} {HTTPStatus(self.status).phrase}"
+
+
+def expired(seconds: float, header: str) -> Answer:
+    """504 for a request whose time was over when it came."""
+    text = f"deadline exceeded: the caller gave this request {_ms(seconds)} ({header}); it was not started"
+    return Answer(504, f"{text}\n".encode())
+
+
+def overdue(seconds: float, header: str) -> Answer:
+    """504 for a request whose handler was cancelled at the deadline."""
+    text = f"deadline exceeded: the caller gave this request {_ms(seconds)} ({header}); the handler was cancelled"
+    return Answer(504, f"{text}\n".encode())
+
+
+def method_not_allowed(method: str) -> Answer:
+    """405 for anything but GET and HEAD on a path of the middleware's own."""
+    return Answer(405, f"{method} is not answered here: use GET or HEAD\n".encode())
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:g} ms"

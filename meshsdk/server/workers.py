@@ -1,0 +1,173 @@
+"""The processes that share one port are one instance: they meet at unix sockets in a folder of their own.
+
+Rule 1: each process listens at `<runtime dir>/<instance>/<pid>.sock` and answers two questions, `state` and `metrics`.
+Rule 2: who wants to leave says so first and asks the others afterwards. So of several that leave at the same time at
+least one, the last to say so, sees nobody left and takes the instance out of Consul.
+Rule 3: a socket that refuses belongs to a process that is gone, and is removed. One that is silent while its process
+lives counts as serving: taking an instance out by mistake is worse than leaving it to its TTL.
+Rule 4: without such a folder a process is alone, and the log says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import socket
+import stat
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+__all__ = ["SERVING", "Workers"]
+
+log = logging.getLogger("meshsdk.server")
+
+SERVING = "serving"
+
+# The kernel's sun_path: 108 bytes with its final zero on Linux, 104 on the BSDs and macOS.
+_LONGEST = 103
+# A question to a process on the same machine, asked between a signal and the answer to it.
+_WAIT = 0.25
+
+
+class Workers:
+    """This process among those that share its port.
+
+    Args:
+        base: the folder where workers meet; None means this process is alone.
+        instance: the id they share.
+        answers: what is said to each question.
+    """
+
+    def __init__(self, base: Path | None, instance: str, answers: Mapping[str, Callable[[], str]]) -> None:
+        self._base = base
+        self._instance = instance
+        self._answers = answers
+        self._folder: Path | None = None
+        self._socket: socket.socket | None = None
+        self._server: asyncio.Server | None = None
+
+    async def open(self) -> None:
+        """Begin to answer the others."""
+        try:
+            self._folder = _folder(self._base, self._instance)
+            self._socket = _listen(self._folder)
+            self._server = await asyncio.start_unix_server(self._answer, sock=self._socket)
+        except (OSError, _Alone) as error:
+            self._folder = None
+            log.warning(
+                "workers that share the port of %s cannot find each other: %s; each one registers, deregisters and "
+                "shows metrics for itself (set MESH_RUNTIME_DIR to a short path that this user owns)",
+                self._instance,
+                error,
+            )
+
+    async def ask(self, question: str) -> list[str]:
+        """The answers of all other workers; one that is silent while its process lives answers with an empty text."""
+        if self._folder is None:
+            return []
+        paths = [path for path in self._folder.glob("*.sock") if path.stem != str(os.getpid())]
+        answers = await asyncio.gather(*(_ask(path, question) for path in paths))
+        return [answer for answer in answers if answer is not None]
+
+    async def any_serving(self) -> bool:
+        """Whether another worker serves (rule 3)."""
+        return any(answer in {SERVING, ""} for answer in await self.ask("state"))
+
+    async def close(self) -> None:
+        """Stop answering; the others see this process as gone."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        if self._folder is not None:
+            (self._folder / f"{os.getpid()}.sock").unlink(missing_ok=True)
+            self._folder = None
+
+    def forget(self) -> None:
+        """In a forked child: let go of the parent's socket, which would otherwise outlive the parent."""
+        self._server = None
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(_WAIT):
+                question = (await reader.readline()).decode("ascii", "replace").strip()
+                say = self._answers.get(question)
+                writer.write((say() if say else f"unknown question {question!r}").encode())
+                await writer.drain()
+        except (OSError, TimeoutError):
+            log.debug("a worker of %s hung up on us", self._instance)
+        finally:
+            writer.close()
+
+
+class _Alone(Exception):
+    """Why this process cannot meet the others."""
+
+
+def _folder(base: Path | None, instance: str) -> Path:
+    if base is None:
+        raise _Alone("no runtime folder is set")
+    if not hasattr(socket, "AF_UNIX"):
+        raise _Alone("this system has no unix sockets")
+    folder = base / instance
+    if _too_long(folder):
+        folder = base / hashlib.sha256(instance.encode()).hexdigest()[:12]
+    if _too_long(folder):
+        raise _Alone(f"{base} is too long for a unix socket")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.stat()
+    if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise _Alone(
+            f"{folder} must belong to this user alone (owner {found.st_uid}, mode {stat.filemode(found.st_mode)})"
+        )
+    return folder
+
+
+def _too_long(folder: Path) -> bool:
+    return len(os.fsencode(folder / ".4194304.new")) > _LONGEST
+
+
+def _listen(folder: Path) -> socket.socket:
+    """Listen under another name first: a bound socket that does not listen yet refuses, and would be taken for dead."""
+    path, new = folder / f"{os.getpid()}.sock", folder / f".{os.getpid()}.new"
+    new.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(os.fspath(new))
+        listener.listen(64)
+        listener.setblocking(False)
+        new.rename(path)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+async def _ask(path: Path, question: str) -> str | None:
+    try:
+        async with asyncio.timeout(_WAIT):
+            reader, writer = await asyncio.open_unix_connection(path)
+            try:
+                writer.write(f"{question}\n".encode())
+                return (await reader.read(-1)).decode()
+            finally:
+                writer.close()
+    except (ConnectionRefusedError, FileNotFoundError):
+        path.unlink(missing_ok=True)
+        return None
+    except (OSError, TimeoutError):
+        return "" if _lives(path.stem) else None
+
+
+def _lives(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,182 @@
+"""The WSGI adapter: a plain WSGI callable around the application (PEP 3333)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from meshsdk.server.answers import Answer, method_not_allowed
+from meshsdk.server.inbound import Intake, Page, ServedRequest
+from meshsdk.telemetry.context import current
+
+__all__ = ["ROUTE", "MeshWSGI", "WSGIApp"]
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Callable[[bytes], object]]
+WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+ROUTE = "meshsdk.route"
+"""Key of the environ under which a framework's hook leaves the route's template."""
+
+# Scraping asks every worker, and each has a quarter of a second; a page that takes longer will not come.
+_PAGE_WAIT = 5.0
+
+
+class MeshWSGI:
+    """A WSGI application with the mesh around it.
+
+    A deadline bounds the handler's outgoing calls; a thread cannot be cancelled, so the handler itself runs on.
+
+    Args:
+        app: the application.
+        intake: where requests come in.
+    """
+
+    def __init__(self, app: WSGIApp, intake: Intake) -> None:
+        self.app = app
+        self._intake = intake
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Handle one request."""
+        path = _path(environ)
+        page = self._intake.pages.get(path)
+        if page is not None:
+            return self._own(page, environ, start_response)
+        request = self._admit(path, environ)
+        if request.refusal is not None:
+            request.status = request.refusal.status
+            request.end()
+            return _reply(request.refusal, environ, start_response)
+        return self._serve(request, environ, start_response)
+
+    def _serve(self, request: ServedRequest, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        def starting(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
+            write = start_response(status, headers, *exc_info)
+            request.status = int(status[:3])
+            return write
+
+        token = current.set(request.inbound)
+        try:
+            body = self.app(environ, starting)
+        except BaseException as error:
+            _end(request, environ, error)
+            raise
+        finally:
+            current.reset(token)
+        return _watched(body, request, environ)
+
+    def _admit(self, path: str, environ: Environ) -> ServedRequest:
+        port = environ.get("SERVER_PORT", "")
+        return self._intake.admit(
+            environ["REQUEST_METHOD"],
+            path,
+            _headers(environ),
+            scheme=environ["wsgi.url_scheme"],
+            server=(environ.get("SERVER_NAME", ""), int(port) if port.isdecimal() else None),
+            client=environ.get("REMOTE_ADDR", ""),
+        )
+
+    def _own(self, page: Page, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        self._intake.seen()
+        if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
+            return _reply(method_not_allowed(environ["REQUEST_METHOD"]), environ, start_response)
+        made = page()
+        answer = made.result(_PAGE_WAIT) if isinstance(made, Future) else made
+        return _reply(answer, environ, start_response)
+
+
+class _Body:
+    """The reply's body: each step runs within the request's context, and close() ends the request."""
+
+    def __init__(self, body: Iterable[bytes], request: ServedRequest, environ: Environ) -> None:
+        self._body = body
+        self._steps = iter(body)
+        self._request = request
+        self._environ = environ
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        token = current.set(self._request.inbound)
+        try:
+            return next(self._steps)
+        except StopIteration:
+            raise
+        except BaseException as error:
+            _end(self._request, self._environ, error)
+            raise
+        finally:
+            current.reset(token)
+
+    def close(self) -> None:
+        """PEP 3333: the server calls this at the end of every request, also of one that was broken off."""
+        token = current.set(self._request.inbound)
+        error: BaseException | None = None
+        try:
+            if (close := getattr(self._body, "close", None)) is not None:
+                close()
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            current.reset(token)
+            _end(self._request, self._environ, error)
+
+
+class _SizedBody(_Body):
+    """A body of known length: servers derive Content-Length from a length of one (PEP 3333)."""
+
+    def __len__(self) -> int:
+        return len(self._body)  # type: ignore[arg-type]
+
+
+def _watched(body: Iterable[bytes], request: ServedRequest, environ: Environ) -> Iterable[bytes]:
+    wrapper = environ.get("wsgi.file_wrapper")
+    if isinstance(wrapper, type) and isinstance(body, wrapper):
+        return _file(body, request, environ)
+    return (_SizedBody if isinstance(body, (list, tuple)) else _Body)(body, request, environ)
+
+
+def _file(body: Any, request: ServedRequest, environ: Environ) -> Iterable[bytes]:
+    """Servers send a file without copying only when they get their own wrapper back: its close() is taken over."""
+    inner = getattr(body, "close", None)
+
+    def close() -> None:
+        try:
+            if inner is not None:
+                inner()
+        finally:
+            _end(request, environ, None)
+
+    try:
+        body.close = close
+    except AttributeError:  # a wrapper in C: its end cannot be seen, so the request ends here
+        _end(request, environ, None)
+    return body  # type: ignore[no-any-return]
+
+
+def _end(request: ServedRequest, environ: Environ, error: BaseException | None) -> None:
+    request.route = environ.get(ROUTE, "")
+    request.end(error)
+
+
+def _path(environ: Environ) -> str:
+    """The path as the client wrote it: PEP 3333 hands over UTF-8 bytes as Latin-1 text."""
+    path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    return path if path.isascii() else path.encode("latin-1").decode("utf-8", "replace")
+
+
+def _headers(environ: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
+    return [
+        (name[5:].replace("_", "-").lower().encode("latin-1"), value.encode("latin-1", "replace"))
+        for name, value in environ.items()
+        if name.startswith("HTTP_")
+    ]
+
+
+def _reply(answer: Answer, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    headers = [(name.decode(), value.decode()) for name, value in answer.headers]
+    start_response(answer.status_line, headers)
+    return [b"" if environ["REQUEST_METHOD"] == "HEAD" else answer.body]
