@@ -1,0 +1,49 @@
+"""`circuit_breaker`: when calls to the whole service stop for a while."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from meshsdk.core import plan as core
+from meshsdk.policy.durations import Duration, duration_text
+from meshsdk.policy.section import Section, setting
+
+__all__ = ["CircuitBreaker"]
+
+
+class CircuitBreaker(Section):
+    """When calls to the whole service stop for a while, instead of each waiting for its own failure.
+
+    It counts calls, after their retries, over all instances; a single bad instance is `outlier_detection`'s matter.
+    """
+
+    consecutive_failures: Annotated[int, Field(ge=0, le=1_000_000)] = setting(
+        20,
+        """Failed calls in a row that open the breaker; `0` turns it off. 20 is four times what ejects one instance,
+        so instances go first and the breaker opens only where none is left that works.""",
+    )
+    open_for: Duration = setting(
+        "5s",
+        """How long calls are refused before probes are let through. 5s is a restart of a small process; longer would
+        add an outage of its own.""",
+    )
+    probes: Annotated[int, Field(ge=1, le=1000)] = setting(
+        3,
+        """Calls let through at a time once `open_for` is over; all must succeed to close the breaker. 3 tells a
+        service that is back from one lucky answer, and does not flood one that is still starting.""",
+    )
+
+    def plan(self) -> core.Breaker:
+        """As the core reads it."""
+        return core.Breaker(consecutive_failures=self.consecutive_failures, open_for=self.open_for, probes=self.probes)
+
+    @staticmethod
+    def dump(breaker: core.Breaker) -> dict[str, Any]:
+        """As a document would write it."""
+        return {
+            "consecutive_failures": breaker.consecutive_failures,
+            "open_for": duration_text(breaker.open_for),
+            "probes": breaker.probes,
+        }

@@ -1,0 +1,114 @@
+"""What is wrong with a document's values, each as one line: path, bad value, what to write, the nearest known key."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from meshsdk.policy.reading import Path, Reading, path_text
+from meshsdk.policy.refused import REFUSED
+from meshsdk.policy.section import Section
+from meshsdk.policy.sections import Sections
+
+__all__ = ["find", "line"]
+
+_MOST = 200  # lines a person may still read; a hostile document has 50,000
+
+_SAY = {
+    "int_type": "write a whole number",
+    "int_from_float": "write a whole number",
+    "float_type": "write a number",
+    "finite_number": "write a number",
+    "greater_than_equal": "write {ge:g} or more",
+    "less_than_equal": "write {le:g} or less",
+    "literal_error": "write {expected}",
+    "tuple_type": "write a list, such as [reset, 503]",
+    "too_short": "empty, which would say never; write at least one entry",
+    "model_type": "write keys and values below it",
+    "dict_type": "write keys and values below it",
+}
+
+
+def find(model: type[Section], reading: Reading) -> list[str]:
+    """All mistakes of a document against its model, in the order of the text."""
+    found = list(reading.mistakes)
+    try:
+        model.model_validate(reading.value)
+    except ValidationError as refused:
+        errors = refused.errors(include_url=False)
+        found += [_mistake(model, error) for error in errors[:_MOST]]
+        found += [((), f"{len(errors) - _MOST} more mistakes; correct these first")] if len(errors) > _MOST else []
+    found.sort(key=lambda mistake: _line_of(reading, mistake[0]) or 0)
+    return [line(path, why, reading) for path, why in found]
+
+
+def line(path: Path, why: str, reading: Reading) -> str:
+    """One mistake as people read it, with the line of the text where it is known."""
+    number = _line_of(reading, path)
+    return f"{path_text(path) or 'document'}: {why}" + (f" (line {number})" if number else "")
+
+
+def _line_of(reading: Reading, path: Path) -> int | None:
+    lines = (reading.lines.get(path[:length]) for length in range(len(path), -1, -1))
+    return next((number for number in lines if number), None)
+
+
+def _mistake(model: type[Section], error: ErrorDetails) -> tuple[Path, str]:
+    path = tuple(step for step in error["loc"] if step != "[key]")
+    if error["type"] == "extra_forbidden":
+        return path, _unknown(model, path)
+    if error["type"] == "missing":
+        return path, f"missing; write `{path_text(path)}: 1`"
+    return path, f"{_shown(error['input'])}: {_advice(error)}"
+
+
+def _advice(error: ErrorDetails) -> str:
+    if error["input"] is None:
+        return "no value; write one, or leave the key out to keep the default"
+    advice = _SAY.get(error["type"], error["msg"]).format(**error.get("ctx", {}))
+    options = advice.removeprefix("write ").replace(" or ", ", ").replace("'", "").split(", ")
+    close = difflib.get_close_matches(str(error["input"]), options, n=1) if error["type"] == "literal_error" else []
+    return advice + (f"; did you mean {close[0]}?" if close else "")
+
+
+def _shown(value: object) -> str:
+    if value and isinstance(value, Mapping | list):
+        return "keys and values" if isinstance(value, Mapping) else "a list"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _unknown(model: type[Section], path: Path) -> str:
+    parent, within = _parent(model, path)
+    if why := REFUSED.get(path_text(within)):
+        return why
+    key = str(path[-1])
+    near = difflib.get_close_matches(key, parent.fields(), n=1, cutoff=0.6)
+    if near:
+        return f"unknown key; did you mean {near[0]}?"
+    elsewhere = [known for known in _paths(Sections) if known.rpartition(".")[2] == key]
+    if elsewhere:
+        return f"unknown key here; {elsewhere[0]} exists"
+    return f"unknown key; known here are {', '.join(parent.fields())}"
+
+
+def _parent(model: type[Section], path: Path) -> tuple[type[Section], Path]:
+    """The section that holds the key, and the path within the document or the caller's part of it."""
+    if len(path) > 2 and path[0] == "from":
+        return _parent(Sections, path[2:])
+    section: Any = model
+    for step in path[:-1]:
+        section = section.fields()[step]
+    return section, path
+
+
+def _paths(model: type[Section], prefix: str = "") -> Iterator[str]:
+    for key, section in model.fields().items():
+        yield prefix + key
+        if section:
+            yield from _paths(section, f"{prefix}{key}.")

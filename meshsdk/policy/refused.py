@@ -1,0 +1,39 @@
+"""Names that mean something but are not taken: said so by name, because "unknown key" would be a lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+__all__ = ["NOT_ENFORCED", "REFUSED", "UNENFORCED_CONDITIONS"]
+
+NOT_ENFORCED = "not enforced by this version of meshsdk; remove it"
+
+UNENFORCED_CONDITIONS = frozenset({"unavailable", "5xx", "gateway-error", "refused-stream", "retriable-4xx"})
+"""Conditions of `retries.on`: gRPC's are not seen yet, Envoy's groups are written as status codes here."""
+
+_UNENFORCED = (
+    "health_check",
+    "subsets",
+    "routes",
+    "fault",
+    "rate_limit",
+    "concurrency",
+    "authorization",
+    "tls",
+    "egress",
+    "retries.hedge",
+    "load_balancing.slow_start",
+    "load_balancing.locality",
+    "load_balancing.hash_on",
+    "telemetry.trace_sample",
+    "telemetry.headers",
+)
+
+REFUSED: Mapping[str, str] = {
+    **dict.fromkeys(_UNENFORCED, NOT_ENFORCED),
+    "from": (
+        "stands only at the top of a service's own document, because what holds for every service holds for all its"
+        " callers; move it to mesh/policy/<service>"
+    ),
+}
+"""By path within a document (or within a caller's part of `from`): why the key is refused."""

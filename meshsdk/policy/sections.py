@@ -1,0 +1,86 @@
+"""All sections in the order of the reference, and the two kinds of documents made of them."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from meshsdk.core.plan import Plan
+from meshsdk.policy.circuit_breaker import CircuitBreaker
+from meshsdk.policy.limits import Limits
+from meshsdk.policy.load_balancing import LoadBalancing
+from meshsdk.policy.outlier_detection import OutlierDetection
+from meshsdk.policy.retries import Retries
+from meshsdk.policy.section import Section, setting
+from meshsdk.policy.telemetry import Telemetry
+from meshsdk.policy.timeouts import Timeouts
+
+__all__ = ["CALLER_NAME", "MeshDocument", "Sections", "ServiceDocument"]
+
+CALLER_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+"""A service's own name is a DNS label in small letters (RFC 1035, 2.3.1)."""
+
+
+def _caller(name: str) -> str:
+    if not CALLER_NAME.fullmatch(name):
+        why = "not a service's name; write small letters, digits and dashes, such as checkout"
+        raise PydanticCustomError("caller", "{why}", {"why": why})
+    return name
+
+
+def _version(value: object) -> int:
+    if type(value) is not int or value != 1:  # 1.0 and true are equal to 1 and are not it
+        raise PydanticCustomError("version", "{why}", {"why": "not a form this meshsdk knows; write `version: 1`"})
+    return value
+
+
+Version = Annotated[int, PlainValidator(_version), WithJsonSchema({"const": 1})]
+
+Caller = Annotated[
+    str, AfterValidator(_caller), WithJsonSchema({"type": "string", "pattern": f"^{CALLER_NAME.pattern}$"})
+]
+
+
+class Sections(Section):
+    """Every section; each may be left out."""
+
+    timeouts: Timeouts = setting({}, "How long a call and its parts may take.")
+    retries: Retries = setting({}, "What is tried again, how often and how soon.")
+    circuit_breaker: CircuitBreaker = setting({}, "When calls to the whole service stop for a while.")
+    limits: Limits = setting({}, "How much one process may have under way towards the service.")
+    outlier_detection: OutlierDetection = setting({}, "When one instance is set aside because of how it answers.")
+    load_balancing: LoadBalancing = setting({}, "Which instance gets a call.")
+    telemetry: Telemetry = setting({}, "What is written down about calls to the service.")
+
+    def plan(self, version: str) -> Plan:
+        """As the core reads it; what is left out has its built-in default."""
+        return Plan(
+            version=version,
+            timeouts=self.timeouts.plan(),
+            retries=self.retries.plan(),
+            breaker=self.circuit_breaker.plan(),
+            limits=self.limits.plan(),
+            outlier=self.outlier_detection.plan(),
+            balancing=self.load_balancing.plan(),
+            access_log=self.telemetry.plan(),
+        )
+
+
+class MeshDocument(Sections):
+    """Defaults for every service, in `mesh/policy/_mesh`."""
+
+    version: Version = Field(description="The form of the document; always `1`.")
+
+
+class ServiceDocument(Sections):
+    """How callers treat one service, in `mesh/policy/<service>`."""
+
+    version: Version = Field(description="The form of the document; always `1`.")
+    callers: dict[Caller, Sections] = Field(
+        default_factory=dict,
+        alias="from",
+        description="By the calling service's name: the sections that differ for its calls.",
+    )
