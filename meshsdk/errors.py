@@ -23,6 +23,7 @@ exceptions too (`meshsdk.client.errors`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 __all__ = [
     "BadReply",
@@ -64,6 +65,9 @@ class PolicyError(MeshError, ValueError):
         count = f"{len(self.mistakes)} mistake{'s' if len(self.mistakes) != 1 else ''}"
         super().__init__(f"{source}: {count}\n" + "\n".join(f"  {line}" for line in self.mistakes))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.source, self.mistakes)
+
 
 class CallError(MeshError):
     """A call got no answer; the message names service, endpoint, attempts, why no more, and the policy.
@@ -95,6 +99,10 @@ class CallError(MeshError):
         self.reason = reason
         self.policy = policy
         super().__init__(problem)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exception's own would call the class with `args` alone, without the service it requires.
+        return partial(type(self), service=self.service), self.args, self.__dict__
 
     def __str__(self) -> str:
         tries = f"{self.attempts} attempt{'s' if self.attempts != 1 else ''}"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+import h11
 import httpcore
 
 from meshsdk.core.model import Failure, Phase
@@ -21,7 +24,10 @@ _KINDS: tuple[tuple[type[Exception], str], ...] = (
     (httpcore.RemoteProtocolError, "protocol"),
 )
 
-FAULTS: tuple[type[Exception], ...] = (*(exception for exception, _ in _KINDS), httpcore.LocalProtocolError)
+# httpcore wraps h11's refusal of a head, and lets that of a body (shorter than its Content-Length) through.
+_OUR_OWN = (httpcore.LocalProtocolError, h11.LocalProtocolError)
+
+FAULTS: tuple[type[Exception], ...] = (*(exception for exception, _ in _KINDS), *_OUR_OWN)
 
 
 def failure(error: Exception, progress: Progress) -> Failure:
@@ -30,7 +36,7 @@ def failure(error: Exception, progress: Progress) -> Failure:
     Raises:
         InvalidRequest: h11 refused the request that we wanted to send.
     """
-    if isinstance(error, httpcore.LocalProtocolError):
+    if isinstance(error, _OUR_OWN):
         raise InvalidRequest(str(error)) from error
     kind = next(kind for exception, kind in _KINDS if isinstance(error, exception))
     if kind == "protocol" and progress.ended_by_peer:
@@ -49,7 +55,7 @@ def _detail(kind: str, error: Exception, progress: Progress) -> str:
         return f"no connection within {progress.bounds.connect:g} s"
     if kind == "reset":
         return _lost(progress, error)
-    return str(error) or type(error).__name__
+    return _words(_root(error))
 
 
 def _late(progress: Progress) -> str:
@@ -63,14 +69,22 @@ def _late(progress: Progress) -> str:
 
 
 def _lost(progress: Progress, error: Exception) -> str:
-    how = "closed the connection" if progress.ended_by_peer else f"connection broken ({_root(error)})"
+    how = "closed the connection" if progress.ended_by_peer else f"connection broken ({_words(_root(error))})"
     when = {True: "in the middle of the body"}.get(progress.reading_body)
     when = when or ("in the middle of the head" if progress.phase == Phase.REPLY_STARTED else "before any reply")
     return f"{how} {when}"
 
 
+def _words(error: BaseException) -> str:
+    if isinstance(error, OSError) and (error.errno or 0) > 0:
+        return os.strerror(error.errno)  # asyncio has its own text, which leaves out what went wrong
+    return str(error) or type(error).__name__
+
+
 def _root(error: BaseException) -> BaseException:
-    """The operating system's error under httpcore's wrapping; httpcore's own where there is none."""
-    while isinstance(error.__cause__, Exception):
-        error = error.__cause__
-    return error
+    """The operating system's error underneath; httpcore keeps it as its exception's argument, anyio as the cause."""
+    while True:
+        under = error.__cause__ or next(iter(error.args), None)
+        if not isinstance(under, Exception):
+            return error
+        error = under

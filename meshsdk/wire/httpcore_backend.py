@@ -108,6 +108,7 @@ class Backend(httpcore.NetworkBackend):
 
         The look-up of a host name itself blocks for as long as the system's resolver likes: Consul gives addresses.
         """
+        _check(self._endpoint)
         remaining = iter(_addresses(self._endpoint))
         address = next(remaining)
         while True:
@@ -140,19 +141,25 @@ class AsyncBackend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> AsyncStream:
         """Open a connection."""
+        _check(self._endpoint)
         address, port = self._endpoint.address, self._endpoint.port
         try:
             stream = await self._inner.connect_tcp(address, port, timeout.for_connect(), local_address, socket_options)
-        except (UnicodeError, OverflowError, ValueError) as error:
+        except UnicodeError as error:
             raise httpcore.ConnectError(f"{self._endpoint} is no address: {error}") from error
         timeout.connected()
         return AsyncStream(stream)
 
 
+def _check(endpoint: Endpoint) -> None:
+    if not 0 < endpoint.port < 65536:
+        raise httpcore.ConnectError(f"{endpoint} is no address: ports are 1 to 65535")
+
+
 def _addresses(endpoint: Endpoint) -> list[str]:
     try:
         found = socket.getaddrinfo(endpoint.address, endpoint.port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError, OverflowError) as error:
+    except (OSError, UnicodeError) as error:
         raise httpcore.ConnectError(f"{endpoint} is no address: {error}") from error
     # One result is taken by its own name, which keeps the zone of a link-local IPv6 address.
     return [endpoint.address] if len(found) == 1 else [str(info[4][0]) for info in found]

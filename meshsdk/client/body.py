@@ -1,0 +1,180 @@
+"""Bodies of replies: each ends its attempt exactly once, however the caller lets go of it.
+
+Rule 1  Read to the end, or closed early: finished. The head was good, and reading half of a body is the caller's right.
+Rule 2  Broken on the way: finished with the failure, and the caller gets the error while iterating.
+Rule 3  Cancelled, or interrupted while waiting for a piece: abandoned, nobody is blamed.
+Rule 4  Never closed and forgotten: abandoned, with a ResourceWarning. The garbage collector runs anywhere, also inside
+        the locks that abandoning takes; so the body is only put aside then, and abandoned at the next safe moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
+
+import httpx
+
+from meshsdk.client.errors import as_httpx
+from meshsdk.core.model import Failure, TransportFailure
+from meshsdk.errors import CallError
+
+if TYPE_CHECKING:
+    from meshsdk.core.attempt import Attempt
+    from meshsdk.core.exchange import Exchange
+    from meshsdk.telemetry.tracing import CallSpan
+    from meshsdk.wire.engine import AsyncReply, Reply
+
+__all__ = ["AsyncBody", "Body", "Ending", "abandon_forgotten"]
+
+_forgotten: deque[Ending] = deque()  # append and popleft are atomic and take no lock
+
+
+def abandon_forgotten() -> None:
+    """Abandon what the garbage collector found; every call begins with this."""
+    while _forgotten:
+        _forgotten.popleft().let_go()
+
+
+class Ending:
+    """The end of one call whose reply's head has come."""
+
+    def __init__(
+        self, request: httpx.Request, exchange: Exchange, attempt: Attempt, span: CallSpan, status: int
+    ) -> None:
+        self._request = request
+        self._exchange = exchange
+        self._attempt = attempt
+        self._span = span
+        self._status = status
+        self._open = True
+
+    def finish(self) -> None:
+        """The caller has what it wanted."""
+        if self._open:
+            self._open = False
+            self._exchange.finished(self._attempt)
+            self._span.end(self._status, None, self._attempt.number)
+
+    def broken(self, failure: Failure) -> CallError:
+        """The body broke; the error to raise."""
+        error = as_httpx(self._exchange.error(failure), self._request, failure)
+        if self._open:
+            self._open = False
+            self._exchange.finished(self._attempt, failure)
+            self._span.end(self._status, error, self._attempt.number)
+        return error
+
+    def abandon(self, error: BaseException | None = None) -> None:
+        """The caller went away."""
+        if self._open:
+            self._open = False
+            self._exchange.abandon(self._attempt)
+            self._span.end(self._status, error, self._attempt.number)
+
+    def let_go(self) -> None:
+        """Abandon what was forgotten, and its connection where that can be reached from here."""
+        self.abandon(GeneratorExit())
+
+    def _warn(self) -> None:
+        what = f"{self._request.method} {self._request.url}"
+        warnings.warn(
+            f"the reply to {what} was never closed; use `with client.stream(...)` or response.close()",
+            ResourceWarning,
+            stacklevel=3,
+            source=self,
+        )
+
+
+class Body(Ending, httpx.SyncByteStream):
+    """A reply's body as httpx reads it."""
+
+    def __init__(
+        self, reply: Reply, request: httpx.Request, exchange: Exchange, attempt: Attempt, span: CallSpan
+    ) -> None:
+        super().__init__(request, exchange, attempt, span, reply.status)
+        self._reply = reply
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._reply
+        except TransportFailure as error:
+            self._reply.close()
+            raise self.broken(error.failure) from error.failure.cause
+        except GeneratorExit:
+            raise  # the caller stopped iterating; it may still close in its own time
+        except BaseException as error:
+            self._reply.close()
+            self.abandon(error)
+            raise
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connection and end the attempt."""
+        try:
+            self._reply.close()
+        finally:
+            self.finish()
+
+    def let_go(self) -> None:
+        """Abandon and close."""
+        super().let_go()
+        self._reply.close()
+
+    def __del__(self) -> None:
+        if self._open:
+            _forgotten.append(self)
+            self._warn()
+
+
+class AsyncBody(Ending, httpx.AsyncByteStream):
+    """The same for asyncio."""
+
+    def __init__(
+        self, reply: AsyncReply, request: httpx.Request, exchange: Exchange, attempt: Attempt, span: CallSpan
+    ) -> None:
+        super().__init__(request, exchange, attempt, span, reply.status)
+        self._reply = reply
+        self._loop = asyncio.get_running_loop()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for piece in self._reply:
+                yield piece
+        except TransportFailure as error:
+            failed = self.broken(error.failure)
+            await self._reply.aclose()
+            raise failed from error.failure.cause
+        except GeneratorExit:
+            raise  # as above
+        except BaseException as error:
+            self.abandon(error)
+            await self._reply.aclose()
+            raise
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Let go of the connection and end the attempt."""
+        self.finish()
+        await self._reply.aclose()
+
+    def let_go(self) -> None:
+        """Abandon and close; a connection of a loop that is closed went with it."""
+        super().let_go()
+        if not self._loop.is_closed():
+            _closing.add(task := self._loop.create_task(self._reply.aclose()))
+            task.add_done_callback(_closing.discard)
+
+    def __del__(self) -> None:
+        if not self._open:
+            return
+        try:
+            self._loop.call_soon_threadsafe(self.let_go)
+        except RuntimeError:  # the loop is closed
+            _forgotten.append(self)
+        self._warn()
+
+
+_closing: set[asyncio.Task[None]] = set()  # asyncio keeps only weak references to tasks

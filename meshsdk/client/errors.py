@@ -1,0 +1,126 @@
+"""The mesh's errors as httpx errors: caught by either name, chosen by one table.
+
+meshsdk.DeadlineExceeded       httpx.ReadTimeout, or ConnectTimeout where nothing was sent
+meshsdk.ConnectFailed          httpx.ConnectError, or ConnectTimeout where connecting took too long
+meshsdk.ConnectionLost         httpx.ReadError
+meshsdk.BadReply               httpx.RemoteProtocolError
+meshsdk.Refused and its kinds  httpx.ConnectError: nothing was sent
+InvalidUrl                     httpx.UnsupportedProtocol
+InvalidRequest                 httpx.LocalProtocolError
+"""
+
+from __future__ import annotations
+
+import httpx
+
+from meshsdk import errors
+from meshsdk.core.model import Failure, Phase
+
+__all__ = [
+    "BadReply",
+    "BreakerOpen",
+    "CallFailed",
+    "ConnectDeadlineExceeded",
+    "ConnectFailed",
+    "ConnectTimedOut",
+    "ConnectionLost",
+    "DeadlineExceeded",
+    "InvalidRequest",
+    "InvalidUrl",
+    "NoEndpoint",
+    "Overloaded",
+    "RateLimited",
+    "UnknownService",
+    "as_httpx",
+]
+
+
+class InvalidUrl(errors.MeshError, httpx.UnsupportedProtocol):
+    """The URL names nothing that can be called; the message says what to write instead."""
+
+
+class InvalidRequest(errors.MeshError, httpx.LocalProtocolError):
+    """The request is not valid HTTP/1.1; nothing an instance could answer was sent."""
+
+
+class UnknownService(errors.UnknownService, httpx.ConnectError):
+    """`meshsdk.UnknownService` for httpx."""
+
+
+class NoEndpoint(errors.NoEndpoint, httpx.ConnectError):
+    """`meshsdk.NoEndpoint` for httpx."""
+
+
+class Overloaded(errors.Overloaded, httpx.ConnectError):
+    """`meshsdk.Overloaded` for httpx."""
+
+
+class BreakerOpen(errors.BreakerOpen, httpx.ConnectError):
+    """`meshsdk.BreakerOpen` for httpx."""
+
+
+class RateLimited(errors.RateLimited, httpx.ConnectError):
+    """`meshsdk.RateLimited` for httpx."""
+
+
+class DeadlineExceeded(errors.DeadlineExceeded, httpx.ReadTimeout):
+    """`meshsdk.DeadlineExceeded` for httpx: the request was sent, or partly sent."""
+
+
+class ConnectDeadlineExceeded(errors.DeadlineExceeded, httpx.ConnectTimeout):
+    """`meshsdk.DeadlineExceeded` for httpx: nothing was sent."""
+
+
+class ConnectFailed(errors.ConnectFailed, httpx.ConnectError):
+    """`meshsdk.ConnectFailed` for httpx."""
+
+
+class ConnectTimedOut(errors.ConnectFailed, httpx.ConnectTimeout):
+    """`meshsdk.ConnectFailed` for httpx, where connecting took longer than `timeouts.connect`."""
+
+
+class ConnectionLost(errors.ConnectionLost, httpx.ReadError):
+    """`meshsdk.ConnectionLost` for httpx."""
+
+
+class BadReply(errors.BadReply, httpx.RemoteProtocolError):
+    """`meshsdk.BadReply` for httpx."""
+
+
+class CallFailed(errors.CallError, httpx.TransportError):
+    """Any other `meshsdk.CallError` for httpx."""
+
+
+_TABLE: dict[type[errors.CallError], type[errors.CallError]] = {
+    errors.UnknownService: UnknownService,
+    errors.NoEndpoint: NoEndpoint,
+    errors.Overloaded: Overloaded,
+    errors.BreakerOpen: BreakerOpen,
+    errors.RateLimited: RateLimited,
+    errors.DeadlineExceeded: DeadlineExceeded,
+    errors.ConnectFailed: ConnectFailed,
+    errors.ConnectionLost: ConnectionLost,
+    errors.BadReply: BadReply,
+}
+
+
+def as_httpx(error: errors.CallError, request: httpx.Request, failure: Failure | None = None) -> errors.CallError:
+    """The same error as one that is an httpx error too, with `.request` set.
+
+    Args:
+        error: what the core or discovery raised.
+        failure: the last try's, None where nothing was tried.
+    """
+    kind = _kind(error, failure)
+    known = kind.__new__(kind, *error.args)
+    known.__dict__.update(error.__dict__, _request=request)
+    return known
+
+
+def _kind(error: errors.CallError, failure: Failure | None) -> type[errors.CallError]:
+    kind = next((_TABLE[base] for base in type(error).__mro__ if base in _TABLE), CallFailed)
+    if kind is DeadlineExceeded and (failure is None or failure.phase <= Phase.NOT_WRITTEN):
+        return ConnectDeadlineExceeded
+    if kind is ConnectFailed and failure is not None and isinstance(failure.cause, TimeoutError):
+        return ConnectTimedOut
+    return kind

@@ -1,0 +1,115 @@
+"""From an httpx request to what the core and the engine are told: pure, the same for both colours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import httpx
+
+from meshsdk.core.model import Call
+from meshsdk.wire.engine import Bounds, Request
+
+if TYPE_CHECKING:
+    from meshsdk.core.attempt import Attempt
+
+__all__ = ["Outgoing", "facts", "with_trace"]
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+# RFC 9110, 9.2.2.
+_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+
+# The mesh speaks for itself in these: a caller's own would tell the instance a deadline that is not kept.
+_OURS = frozenset({b"x-envoy-expected-rq-timeout-ms", b"x-envoy-attempt-count"})
+
+
+def facts(request: httpx.Request, deadline: float | None) -> Call:
+    """What decisions need to know of `request`; `deadline` is absolute, None where nothing bounds the caller."""
+    method = request.method
+    idempotent = method in _IDEMPOTENT or "idempotency-key" in request.headers
+    path = request.url.raw_path.partition(b"?")[0].decode("ascii")
+    return Call(method, path, idempotent, True, deadline)
+
+
+class Outgoing:
+    """One call's request, as each of its tries sends it.
+
+    A body of bytes is sent again as often as needed. A stream is handed out as it is, never buffered: from the moment
+    a try first asks for a piece, the call is not replayable.
+    """
+
+    __slots__ = ("_body", "_extensions", "_headers", "_method", "_most", "_target", "_waits")
+
+    def __init__(self, request: httpx.Request, call: Call, max_connections: int) -> None:
+        self._method = request.method
+        self._target = request.extensions.get("target") or request.url.raw_path
+        self._headers = [field for field in request.headers.raw if field[0].lower() not in _OURS]
+        self._extensions = request.extensions
+        self._waits = _waits(request)
+        self._most = max_connections
+        self._body = request.stream if isinstance(request.stream, httpx.ByteStream) else _Once(request.stream, call)
+
+    def request(self, attempt: Attempt, trace: Headers) -> Request:
+        """The request of one try."""
+        headers = [*self._headers, *attempt.headers]
+        if trace:
+            headers = with_trace(headers, trace)
+        return Request(self._method, self._target, headers, self._body, self._extensions)
+
+    def bounds(self, attempt: Attempt) -> Bounds:
+        """How long the try may take: the policy's bounds and those httpx was given for one operation."""
+        connect, read, write, pool = self._waits
+        return Bounds(
+            attempt.deadline,
+            attempt.body_deadline,
+            min(attempt.connect_timeout, connect),
+            attempt.idle_timeout,
+            read,
+            write,
+            pool,
+            self._most,
+        )
+
+
+def with_trace(headers: list[tuple[bytes, bytes]], trace: Headers) -> list[tuple[bytes, bytes]]:
+    """Add trace headers, unless the caller wrote a `traceparent` (or `baggage`) by hand: theirs stands."""
+    written = {name.lower() for name, _ in headers}
+    if b"traceparent" in written:
+        written.add(b"tracestate")  # it belongs to the traceparent it came with
+    return headers + [field for field in trace if field[0].lower() not in written]
+
+
+_UNBOUNDED = (math.inf, math.inf, math.inf, math.inf)
+
+
+def _waits(request: httpx.Request) -> tuple[float, float, float, float]:
+    given = request.extensions.get("timeout")
+    if not given:
+        return _UNBOUNDED
+    connect, read, write, pool = (
+        math.inf if (seconds := given.get(operation)) is None else float(seconds)
+        for operation in ("connect", "read", "write", "pool")
+    )
+    return connect, read, write, pool
+
+
+class _Once:
+    """A streamed body: tells the call when it is first touched."""
+
+    __slots__ = ("_call", "_stream")
+
+    def __init__(self, stream: httpx.SyncByteStream | httpx.AsyncByteStream, call: Call) -> None:
+        self._stream = stream
+        self._call = call
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._call.replayable = False
+        assert isinstance(self._stream, httpx.SyncByteStream)
+        return iter(self._stream)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        self._call.replayable = False
+        assert isinstance(self._stream, httpx.AsyncByteStream)
+        return aiter(self._stream)
