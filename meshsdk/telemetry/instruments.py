@@ -19,7 +19,6 @@ __all__ = [
     "Counter",
     "Family",
     "Histogram",
-    "Kind",
     "Metric",
     "Reading",
     "Sample",
