@@ -17,7 +17,8 @@ class EndpointState:
         endpoint: the newest facts of the registry; replaced in place by `Cluster.update`.
         inflight: attempts open to it, body included.
         ewma: peak-sensitive mean latency in seconds; 0 while nothing was observed.
-        ewma_at: when `ewma` was last brought up to date.
+        ewma_at: when `ewma` and `faults` were last brought up to date.
+        faults: recent share of failures and refusals, 0 to 1; fades with time like `ewma`.
         picked_at: when it was last picked; 0 before the first time.
         ejected_until: absolute time until which it is set aside; 0 while it is in rotation.
         ejections: the multiplier of the next ejection's length, minus one.
@@ -30,6 +31,7 @@ class EndpointState:
     inflight: int = 0
     ewma: float = 0.0
     ewma_at: float = 0.0
+    faults: float = 0.0
     picked_at: float = 0.0
     ejected_until: float = 0.0
     ejections: int = 0
