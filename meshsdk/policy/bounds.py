@@ -17,10 +17,10 @@ from typing import Any
 
 from meshsdk.policy.durations import seconds
 
-__all__ = ["Layer", "merge"]
+__all__ = ["BOUNDS", "Layer", "merge"]
 
 # The bound comes second. Outer bounds first, so that a mistake names the value that somebody wrote.
-_BOUNDS = (
+BOUNDS = (
     ("timeouts.attempt", "timeouts.request"),
     ("timeouts.connect", "timeouts.request"),
     ("timeouts.connect", "timeouts.attempt"),
@@ -74,9 +74,9 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settle(merged: dict[str, Any], layers: Sequence[Layer]) -> list[tuple[str, str]]:
-    values = {path: _find(path, layers) for pair in _BOUNDS for path in pair}
+    values = {path: _find(path, layers) for pair in BOUNDS for path in pair}
     mistakes: dict[str, str] = {}
-    for path, bound_path in _BOUNDS:
+    for path, bound_path in BOUNDS:
         value, bound = values[path], values[bound_path]
         if value is None or bound is None or path in mistakes or not _exceeds(path, value, bound):
             continue
@@ -94,9 +94,11 @@ def _exceeds(path: str, value: _Value, bound: _Value) -> bool:
 
 
 def _complaint(value: _Value, bound: _Value, bound_path: str, layers: Sequence[Layer]) -> str:
-    whose = "" if bound.layer == value.layer else f" ({layers[bound.layer].name})"
+    name = layers[bound.layer].name
+    whose = "" if name == layers[value.layer].name else f" ({name})"
     return (
-        f"{value.text}: longer than {bound_path}, {bound.text}{whose}, which ends it; shorten it or raise {bound_path}"
+        f"{value.text}: longer than {bound_path}, {bound.text}{whose}, and would never take effect;"
+        f" shorten it or raise {bound_path}"
     )
 
 

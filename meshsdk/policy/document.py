@@ -9,7 +9,7 @@ from typing import Any
 from meshsdk.errors import PolicyError
 from meshsdk.policy import mistakes
 from meshsdk.policy.bounds import Layer, merge
-from meshsdk.policy.reading import Reading, read
+from meshsdk.policy.reading import Mistake, read
 from meshsdk.policy.sections import MeshDocument, Sections, ServiceDocument
 
 __all__ = ["BUILT_IN", "Document", "is_mesh_wide", "parse"]
@@ -62,23 +62,27 @@ def parse(text: bytes | str, source: str, version_label: str = "") -> Document:
     if not isinstance(reading.value, dict):
         raise PolicyError(source, ["not keys and values; write a document that begins with `version: 1`"])
     mesh_wide = is_mesh_wide(source)
-    if wrong := mistakes.find(MeshDocument if mesh_wide else ServiceDocument, reading):
-        raise PolicyError(source, wrong)
-    document = _document(reading, source, version_label)
-    if wrong := _misfits(document, [BUILT_IN] if mesh_wide else [], reading):
-        raise PolicyError(source, wrong)
+    document = _document(reading.value, source, version_label)
+    wrong = mistakes.find(MeshDocument if mesh_wide else ServiceDocument, reading)
+    wrong += _misfits(document, [BUILT_IN] if mesh_wide else [])
+    if wrong:
+        raise PolicyError(source, mistakes.lines(wrong, reading))
     return document
 
 
-def _document(reading: Reading, source: str, version_label: str) -> Document:
-    content = {key: value for key, value in reading.value.items() if key not in {"version", "from"}}
-    label = version_label or source.rpartition("/")[2]
-    return Document(source, content, reading.value.get("from", {}), label)
+def _document(value: Mapping[str, Any], source: str, version_label: str) -> Document:
+    """The document as far as it has the right shape, which may not be checked yet."""
+    content = {key: section for key, section in value.items() if key not in {"version", "from"}}
+    callers = value.get("from")
+    parts = (
+        {name: part for name, part in callers.items() if isinstance(part, dict)} if isinstance(callers, dict) else {}
+    )
+    return Document(source, content, parts, version_label or source.rpartition("/")[2])
 
 
-def _misfits(document: Document, below: list[Layer], reading: Reading) -> list[str]:
+def _misfits(document: Document, below: list[Layer]) -> list[Mistake]:
     """Values beyond their bounds, as far as this document alone can tell."""
     found: dict[str, str] = {}
     for caller in ("", *document.callers):
         found |= dict(merge([*below, *document.layers(caller)])[1])
-    return [mistakes.line(tuple(path.split(".")), why, reading) for path, why in found.items()]
+    return [(tuple(path.split(".")), why) for path, why in found.items()]

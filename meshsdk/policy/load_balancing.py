@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from meshsdk.core import plan as core
-from meshsdk.policy.section import Percent, Section, setting
+from meshsdk.policy.section import Percent, Section, number, setting
 
 __all__ = ["LoadBalancing"]
 
@@ -33,4 +33,4 @@ class LoadBalancing(Section):
     @staticmethod
     def dump(balancing: core.Balancing) -> dict[str, Any]:
         """As a document would write it."""
-        return {"algorithm": balancing.algorithm, "panic_threshold": balancing.panic_threshold}
+        return {"algorithm": balancing.algorithm, "panic_threshold": number(balancing.panic_threshold)}

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from meshsdk.policy.reading import Path, Reading, path_text
+from meshsdk.policy.reading import Mistake, Path, Reading, path_text
 from meshsdk.policy.refused import REFUSED
 from meshsdk.policy.section import Section
 from meshsdk.policy.sections import Sections
 
-__all__ = ["find", "line"]
+__all__ = ["find", "lines"]
 
 _MOST = 200  # lines a person may still read; a hostile document has 50,000
 
@@ -24,31 +24,34 @@ _SAY = {
     "int_from_float": "write a whole number",
     "float_type": "write a number",
     "finite_number": "write a number",
-    "greater_than_equal": "write {ge:g} or more",
-    "less_than_equal": "write {le:g} or less",
+    "greater_than_equal": "write {ge:.12g} or more",
+    "less_than_equal": "write {le:.12g} or less",
     "literal_error": "write {expected}",
     "tuple_type": "write a list, such as [reset, 503]",
-    "too_short": "empty, which would say never; write at least one entry",
+    "too_short": "write at least one entry",
+    "too_long": "write at most {max_length} entries",
     "model_type": "write keys and values below it",
     "dict_type": "write keys and values below it",
 }
 
 
-def find(model: type[Section], reading: Reading) -> list[str]:
-    """All mistakes of a document against its model, in the order of the text."""
-    found = list(reading.mistakes)
+def find(model: type[Section], reading: Reading) -> list[Mistake]:
+    """All mistakes of a document against its model."""
     try:
         model.model_validate(reading.value)
     except ValidationError as refused:
-        errors = refused.errors(include_url=False)
-        found += [_mistake(model, error) for error in errors[:_MOST]]
-        found += [((), f"{len(errors) - _MOST} more mistakes; correct these first")] if len(errors) > _MOST else []
-    found.sort(key=lambda mistake: _line_of(reading, mistake[0]) or 0)
-    return [line(path, why, reading) for path, why in found]
+        return reading.mistakes + [_mistake(model, error) for error in refused.errors(include_url=False)]
+    return list(reading.mistakes)
 
 
-def line(path: Path, why: str, reading: Reading) -> str:
-    """One mistake as people read it, with the line of the text where it is known."""
+def lines(found: Sequence[Mistake], reading: Reading) -> list[str]:
+    """Mistakes as people read them, in the order of the text; the first 200 of them."""
+    ordered = sorted(found, key=lambda mistake: _line_of(reading, mistake[0]) or 0)
+    more = [f"{len(found) - _MOST} more; correct these first"] if len(found) > _MOST else []
+    return [_line(path, why, reading) for path, why in ordered[:_MOST]] + more
+
+
+def _line(path: Path, why: str, reading: Reading) -> str:
     number = _line_of(reading, path)
     return f"{path_text(path) or 'document'}: {why}" + (f" (line {number})" if number else "")
 
@@ -58,7 +61,7 @@ def _line_of(reading: Reading, path: Path) -> int | None:
     return next((number for number in lines if number), None)
 
 
-def _mistake(model: type[Section], error: ErrorDetails) -> tuple[Path, str]:
+def _mistake(model: type[Section], error: ErrorDetails) -> Mistake:
     path = tuple(step for step in error["loc"] if step != "[key]")
     if error["type"] == "extra_forbidden":
         return path, _unknown(model, path)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from meshsdk.core import plan as core
 from meshsdk.policy.durations import Duration, duration_text
-from meshsdk.policy.section import Percent, Section, Share, setting
+from meshsdk.policy.section import Percent, Section, Share, number, setting
 
 __all__ = ["OutlierDetection"]
 
@@ -72,4 +72,4 @@ class OutlierDetection(Section):
     def dump(outlier: core.Outlier) -> dict[str, Any]:
         """As a document would write it."""
         values = {key: getattr(outlier, key) for key in OutlierDetection.fields()}
-        return {key: duration_text(value) if key in _DURATIONS else value for key, value in values.items()}
+        return {key: duration_text(value) if key in _DURATIONS else number(value) for key, value in values.items()}

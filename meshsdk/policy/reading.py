@@ -19,13 +19,13 @@ import yaml
 
 from meshsdk.errors import PolicyError
 
-__all__ = ["MAX_BYTES", "Path", "Reading", "path_text", "read"]
+__all__ = ["MAX_BYTES", "Mistake", "Path", "Reading", "path_text", "read"]
 
 MAX_BYTES = 512 * 1024
 """Consul takes no larger value (`limits.kv_max_value_size`)."""
 
-# A document that uses every key for a thousand callers has 30,000 values; nothing legitimate is deeper than 5.
-_MAX_VALUES = 50_000
+# A document that sets ten keys for each of a thousand callers has 15,000 values; nothing legitimate is deeper than 6.
+_MAX_VALUES = 20_000
 _MAX_DEPTH = 32
 
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -37,6 +37,7 @@ _WORDS = {
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where PyYAML was built with it: 20 times faster
 
 Path = tuple[str | int, ...]
+Mistake = tuple[Path, str]
 
 
 class _Unreadable(Exception):
@@ -55,7 +56,7 @@ class Reading:
 
     value: Any = None
     lines: dict[Path, int] = field(default_factory=dict)
-    mistakes: list[tuple[Path, str]] = field(default_factory=list)
+    mistakes: list[Mistake] = field(default_factory=list)
 
 
 def read(text: bytes | str, source: str) -> Reading:
@@ -177,7 +178,7 @@ class _Events:
         return self._reading
 
     def _value(self, event: yaml.Event, path: Path) -> Any:
-        self._reading.lines[path] = _line(event)
+        self._reading.lines.setdefault(path, _line(event))
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event, path)
         self._spend(path)
@@ -204,6 +205,7 @@ class _Events:
         result: dict[str, Any] = {}
         for event in self._until(yaml.MappingEndEvent):
             key = self._key(event, path)
+            self._reading.lines[*path, key] = _line(event)
             value = self._value(next(self._events), (*path, key))
             if key in result:
                 self._wrong((*path, key), "written twice; keep one")

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from meshsdk.core import plan as core
 from meshsdk.policy.durations import Duration, DurationOrZero, duration_text
 from meshsdk.policy.refused import NOT_ENFORCED, UNENFORCED_CONDITIONS
-from meshsdk.policy.section import Section, Share, setting
+from meshsdk.policy.section import Section, Share, number, setting
 
 __all__ = ["Backoff", "Budget", "Retries"]
 
@@ -138,8 +138,8 @@ class Retries(Section):
             "methods": "all" if retries.any_method else "idempotent",
             "backoff": {"base": duration_text(retries.backoff_base), "max": duration_text(retries.backoff_max)},
             "budget": {
-                "ratio": retries.budget_ratio,
-                "min_per_second": retries.budget_min_per_second,
+                "ratio": number(retries.budget_ratio),
+                "min_per_second": number(retries.budget_min_per_second),
                 "window": duration_text(retries.budget_window),
             },
         }

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Percent", "Section", "Share", "setting"]
+__all__ = ["Percent", "Section", "Share", "number", "setting"]
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 """A number from 0 to 100."""
@@ -41,6 +41,11 @@ class Section(BaseModel):
             for key, field in zip(below, cls.model_fields.values(), strict=True)
             if field.default is not None and not field.is_required()
         }
+
+
+def number(value: float) -> float:
+    """A number as people write it: 50, not 50.0."""
+    return int(value) if value == int(value) else value
 
 
 def setting(default: object, description: str) -> Any:

@@ -81,6 +81,7 @@ class ServiceDocument(Sections):
     version: Version = Field(description="The form of the document; always `1`.")
     callers: dict[Caller, Sections] = Field(
         default_factory=dict,
+        max_length=1000,
         alias="from",
         description="By the calling service's name: the sections that differ for its calls.",
     )
