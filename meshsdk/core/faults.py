@@ -1,0 +1,26 @@
+"""Which error a failure becomes: one table, with the time as the second key."""
+
+from __future__ import annotations
+
+from meshsdk.core.model import Failure, Phase
+from meshsdk.errors import BadReply, CallError, ConnectFailed, ConnectionLost, DeadlineExceeded
+
+__all__ = ["fault"]
+
+_BY_KIND: dict[str, type[CallError]] = {
+    "connect-failure": ConnectFailed,
+    "reset": ConnectionLost,
+    "timeout": DeadlineExceeded,
+    "protocol": BadReply,
+}
+
+
+def fault(failure: Failure, late: bool) -> type[CallError]:
+    """Name the error for `failure`; `late` is whether the attempt's or the call's time was over.
+
+    A connection that took longer than `timeouts.connect` while there was time left is a failed connection, as in
+    Envoy (UF); waiting longer than any other limit is DeadlineExceeded (UT).
+    """
+    if failure.kind == "timeout" and failure.phase == Phase.NOT_CONNECTED and not late:
+        return ConnectFailed
+    return _BY_KIND[failure.kind]

@@ -1,0 +1,189 @@
+"""What the calls to one service share: admission, the slots they hold, what their outcomes teach.
+
+Rule 1: one lock, held for a few statements, never across the sink, a breaker's listener or a call.
+Rule 2: the order of admission is fixed: breaker, requests under way, a usable endpoint, a connection to it. What an
+earlier gate gave is returned when a later one refuses.
+Rule 3: `release` is the only way out. It gives back what `admit` took, once, however the attempt ended.
+Rule 4: a forked child owes nothing for attempts its parent began: they are of another era.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from meshsdk.core.attempt import Attempt
+from meshsdk.core.balance import balancer
+from meshsdk.core.breaker import Breaker
+from meshsdk.core.budget import RetryBudget
+from meshsdk.core.bulkhead import Bulkhead
+from meshsdk.core.events import BreakerMoved, Sink
+from meshsdk.core.model import Snapshot
+from meshsdk.core.plan import Plan, Retries
+from meshsdk.core.state import EndpointState
+from meshsdk.core.strategy import Strategy
+from meshsdk.errors import BreakerOpen, CallError, NoEndpoint, Overloaded
+
+__all__ = ["Refusal", "Slot", "Upstream", "budget"]
+
+
+@dataclass(slots=True)
+class Refusal:
+    """Why an attempt was not let in: the error to raise, its reason, and a line for a person."""
+
+    error: type[CallError]
+    reason: str
+    problem: str
+
+
+@dataclass(slots=True)
+class Slot:
+    """What one admitted attempt holds until `settle`."""
+
+    state: EndpointState
+    permit: int
+    era: int
+
+
+class Upstream:
+    """The shared side of one service, as its exchanges see it; `Cluster` is the same as its owner sees it.
+
+    Args:
+        service: its name.
+        plan: the policy to begin with.
+        clock: seconds, monotonic.
+        rng: chance, for picks and pauses.
+        sink: told every event; must not raise.
+        strategy: a user's own tenacity wait and stop objects; None leaves the pauses to the plan.
+    """
+
+    __slots__ = (
+        "_balancer",
+        "_budget",
+        "_bulkhead",
+        "_era",
+        "_lock",
+        "_states",
+        "breaker",
+        "clock",
+        "plan",
+        "rng",
+        "service",
+        "sink",
+        "snapshot",
+        "strategy",
+    )
+
+    def __init__(
+        self,
+        service: str,
+        plan: Plan,
+        *,
+        clock: Callable[[], float],
+        rng: random.Random,
+        sink: Sink,
+        strategy: Strategy | None = None,
+    ) -> None:
+        self.service = service
+        self.plan = plan
+        self.snapshot = Snapshot(service, ())
+        self.clock = clock
+        self.rng = rng
+        self.sink = sink
+        self.strategy = strategy
+        self.breaker = Breaker(plan.breaker, service)
+        self._budget = budget(plan.retries, clock())
+        self._bulkhead = Bulkhead(plan.limits)
+        self._balancer = balancer(plan.balancing)
+        self._states: tuple[EndpointState, ...] = ()
+        self._lock = threading.Lock()
+        self._era = 0
+
+    def admit(self, tried: Sequence[EndpointState], now: float) -> Slot | Refusal:
+        """Let one attempt in, to an endpoint that is not in `tried` while others are left; a first try is counted
+        for the retry budget.
+        """
+        permit = self.breaker.admit(now)
+        if permit is None:
+            return Refusal(BreakerOpen, "breaker-open", self.breaker.why(now))
+        with self._lock:
+            if not tried:
+                self._budget.deposit(now)
+            state = self._take(tried, now)
+            era = self._era
+        if isinstance(state, Refusal):
+            self.breaker.release(permit)
+        if self.breaker.moves:
+            self._tell_moves()
+        return state if isinstance(state, Refusal) else Slot(state, permit, era)
+
+    def observe(self, attempt: Attempt, seconds: float, good: bool, now: float) -> None:
+        """Teach the balancer how long an attempt took, and whether that was for a good answer."""
+        with self._lock:
+            self._balancer.observe(attempt.state, seconds, good, now)
+
+    def record(self, attempt: Attempt, ok: bool, now: float, what: str = "") -> None:
+        """Teach outlier detection and the breaker an attempt's outcome, once; `what` names a failure."""
+        permit, attempt.permit = attempt.permit, None
+        if permit is None or attempt.era != self._era:
+            return
+        self.breaker.record(permit, ok, now, what)
+        if self.breaker.moves:
+            self._tell_moves()
+
+    def release(self, attempt: Attempt) -> None:
+        """Give back what the attempt still holds; raises RuntimeError if it was given back before."""
+        with self._lock:
+            if not attempt.open:
+                raise RuntimeError(f"try {attempt.number} to {attempt.endpoint} was given back before")
+            attempt.open = False
+            if attempt.era != self._era:
+                return
+            self._bulkhead.give_back(attempt.state)
+        permit, attempt.permit = attempt.permit, None
+        if permit is not None:
+            self.breaker.release(permit)
+
+    def withdraw(self, now: float) -> bool:
+        """Take one retry from the budget."""
+        with self._lock:
+            return self._budget.withdraw(now)
+
+    def _take(self, tried: Sequence[EndpointState], now: float) -> EndpointState | Refusal:
+        problem = self._bulkhead.full()
+        if problem:
+            return Refusal(Overloaded, "max-requests", problem)
+        usable: Sequence[EndpointState] = self._states
+        if tried:
+            usable = [state for state in usable if state not in tried] or usable
+        if not usable:
+            return Refusal(NoEndpoint, "no-endpoint", self._why_none())
+        state = self._balancer.pick(usable, now, self.rng)
+        problem = self._bulkhead.crowded(state)
+        if problem:
+            return Refusal(Overloaded, "max-pending", problem)
+        self._bulkhead.take(state)
+        return state
+
+    def _why_none(self) -> str:
+        """Say whether the registry knows no instance, or knows some and none may be used."""
+        if self.snapshot.problem:
+            return self.snapshot.problem
+        if not self._states:
+            return f"no instance is registered (known from: {self.snapshot.source})"
+        unhealthy = sum(not state.endpoint.healthy for state in self._states)
+        gone = sum(state.endpoint.limbo for state in self._states)
+        ejected = sum(state.ejected_until > 0 for state in self._states)
+        count = f"{len(self._states)} instance{'s' if len(self._states) != 1 else ''}"
+        return f"none of {count} can be used: {unhealthy} unhealthy, {gone} no longer listed, {ejected} ejected"
+
+    def _tell_moves(self) -> None:
+        for before, after in self.breaker.take_moves():
+            self.sink(BreakerMoved(self.service, before, after))
+
+
+def budget(retries: Retries, now: float) -> RetryBudget:
+    """Make the retry budget that a policy asks for."""
+    return RetryBudget(retries.budget_ratio, retries.budget_min_per_second, retries.budget_window, now)
