@@ -24,6 +24,7 @@ class Attempt:
         idle_timeout: seconds of silence between two pieces of a body; inf is no limit.
         headers: what to add to the request.
         permit: the breaker's permit; None once its outcome was recorded or it was given back.
+        probe: it is the one probe of an endpoint that returns from ejection.
         era: the process generation that took the slot (a forked child gives nothing back for its parent).
         status: of the reply's head; None before it came.
         open: False once the slot was given back.
@@ -39,6 +40,7 @@ class Attempt:
     idle_timeout: float
     headers: list[tuple[bytes, bytes]]
     permit: int | None
+    probe: bool
     era: int
     status: int | None = None
     open: bool = True

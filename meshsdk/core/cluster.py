@@ -75,7 +75,7 @@ class Cluster(Upstream):
 
     def states(self) -> tuple[EndpointState, ...]:
         """The live counters of the endpoints in the snapshot; to be read only."""
-        return self._states
+        return self._rotation.states
 
     def exchange(self, call: Call) -> Exchange:
         """Begin a call under the policy in force now."""
@@ -87,9 +87,11 @@ class Cluster(Upstream):
             old, self.plan = self.plan, plan
             if _earning(plan.retries) != _earning(old.retries):
                 self._budget = budget(plan.retries, self.clock())
-            self._bulkhead.adopt(plan.limits, (*self._states, *self._departed))
+            self._bulkhead.adopt(plan.limits, (*self._rotation.states, *self._departed))
             if plan.balancing.algorithm != old.balancing.algorithm:
                 self._balancer = balancer(plan.balancing)
+            if (plan.outlier, plan.balancing) != (old.outlier, old.balancing):
+                self._rotation.adopt(plan.outlier, plan.balancing.panic_threshold, self.clock())
         if plan.breaker != old.breaker:
             self.breaker.adopt(plan.breaker)
             self._tell_moves()
@@ -99,8 +101,8 @@ class Cluster(Upstream):
         _check_keys(snapshot)
         now = self.clock()
         with self._lock:
-            known = {state.endpoint.key: state for state in (*self._departed, *self._states)}
-            self._states = tuple(_follow(known.pop(e.key, None), e, now) for e in snapshot.endpoints)
+            known = {state.endpoint.key: state for state in (*self._departed, *self._rotation.states)}
+            self._rotation.update(self._follow(known.pop(e.key, None), e, now) for e in snapshot.endpoints)
             self._departed = [state for state in known.values() if state.inflight]
             self.snapshot = snapshot
 
@@ -108,21 +110,23 @@ class Cluster(Upstream):
         """In a forked child: no call of the parent is ours. What was learned of endpoints stays; the breaker is new."""
         self._lock = threading.Lock()  # another thread of the parent may have held it
         self._era += 1
-        self._states = tuple(replace(state, inflight=0, probing=False) for state in self._states)
+        self._rotation.update(replace(state, inflight=0, probing=False) for state in self._rotation.states)
         self._departed = []
         self._bulkhead = self._bulkhead.emptied()
         self.breaker = self.breaker.renewed()
 
+    def _follow(self, state: EndpointState | None, endpoint: Endpoint, now: float) -> EndpointState:
+        if state is None:
+            return EndpointState(endpoint, window_start=now)
+        recovered = endpoint.healthy and not state.endpoint.healthy
+        state.endpoint = endpoint
+        if recovered and state.ejected_until:
+            self._rotation.revived(state, now)
+        return state
+
 
 def _earning(retries: Retries) -> tuple[float, float, float]:
     return retries.budget_ratio, retries.budget_min_per_second, retries.budget_window
-
-
-def _follow(state: EndpointState | None, endpoint: Endpoint, now: float) -> EndpointState:
-    if state is None:
-        return EndpointState(endpoint, window_start=now)
-    state.endpoint = endpoint
-    return state
 
 
 def _check_keys(snapshot: Snapshot) -> None:

@@ -211,6 +211,7 @@ class Exchange:
             timeouts.idle or inf,
             headers,
             slot.permit,
+            slot.probe,
             slot.era,
         )
         return attempt

@@ -19,9 +19,11 @@ from meshsdk.core.balance import balancer
 from meshsdk.core.breaker import Breaker
 from meshsdk.core.budget import RetryBudget
 from meshsdk.core.bulkhead import Bulkhead
-from meshsdk.core.events import BreakerMoved, Sink
-from meshsdk.core.model import Snapshot
+from meshsdk.core.events import BreakerMoved, Ejected, Returned, Sink
+from meshsdk.core.model import Endpoint, Snapshot
+from meshsdk.core.outlier import Ejection, Reinstatement
 from meshsdk.core.plan import Plan, Retries
+from meshsdk.core.rotation import Rotation
 from meshsdk.core.state import EndpointState
 from meshsdk.core.strategy import Strategy
 from meshsdk.errors import BreakerOpen, CallError, NoEndpoint, Overloaded
@@ -44,6 +46,7 @@ class Slot:
 
     state: EndpointState
     permit: int
+    probe: bool
     era: int
 
 
@@ -65,7 +68,7 @@ class Upstream:
         "_bulkhead",
         "_era",
         "_lock",
-        "_states",
+        "_rotation",
         "breaker",
         "clock",
         "plan",
@@ -97,7 +100,7 @@ class Upstream:
         self._budget = budget(plan.retries, clock())
         self._bulkhead = Bulkhead(plan.limits)
         self._balancer = balancer(plan.balancing)
-        self._states: tuple[EndpointState, ...] = ()
+        self._rotation = Rotation(plan.outlier, plan.balancing.panic_threshold)
         self._lock = threading.Lock()
         self._era = 0
 
@@ -111,13 +114,12 @@ class Upstream:
         with self._lock:
             if not tried:
                 self._budget.deposit(now)
-            state = self._take(tried, now)
-            era = self._era
-        if isinstance(state, Refusal):
+            slot = self._take(tried, permit, now)
+        if isinstance(slot, Refusal):
             self.breaker.release(permit)
         if self.breaker.moves:
             self._tell_moves()
-        return state if isinstance(state, Refusal) else Slot(state, permit, era)
+        return slot
 
     def observe(self, attempt: Attempt, seconds: float, good: bool, now: float) -> None:
         """Teach the balancer how long an attempt took, and whether that was for a good answer."""
@@ -129,7 +131,12 @@ class Upstream:
         permit, attempt.permit = attempt.permit, None
         if permit is None or attempt.era != self._era:
             return
+        probe, attempt.probe = attempt.probe, False
+        with self._lock:
+            verdict = self._rotation.record(attempt.state, ok, now, probe)
         self.breaker.record(permit, ok, now, what)
+        if verdict is not None:
+            self._tell_verdict(attempt.endpoint, verdict)
         if self.breaker.moves:
             self._tell_moves()
 
@@ -142,6 +149,8 @@ class Upstream:
             if attempt.era != self._era:
                 return
             self._bulkhead.give_back(attempt.state)
+            if attempt.probe:
+                self._rotation.released(attempt.state)
         permit, attempt.permit = attempt.permit, None
         if permit is not None:
             self.breaker.release(permit)
@@ -151,11 +160,11 @@ class Upstream:
         with self._lock:
             return self._budget.withdraw(now)
 
-    def _take(self, tried: Sequence[EndpointState], now: float) -> EndpointState | Refusal:
+    def _take(self, tried: Sequence[EndpointState], permit: int, now: float) -> Slot | Refusal:
         problem = self._bulkhead.full()
         if problem:
             return Refusal(Overloaded, "max-requests", problem)
-        usable: Sequence[EndpointState] = self._states
+        usable = self._rotation.candidates(now)
         if tried:
             usable = [state for state in usable if state not in tried] or usable
         if not usable:
@@ -165,19 +174,26 @@ class Upstream:
         if problem:
             return Refusal(Overloaded, "max-pending", problem)
         self._bulkhead.take(state)
-        return state
+        return Slot(state, permit, self._rotation.began(state, now), self._era)
 
     def _why_none(self) -> str:
         """Say whether the registry knows no instance, or knows some and none may be used."""
         if self.snapshot.problem:
             return self.snapshot.problem
-        if not self._states:
+        states = self._rotation.states
+        if not states:
             return f"no instance is registered (known from: {self.snapshot.source})"
-        unhealthy = sum(not state.endpoint.healthy for state in self._states)
-        gone = sum(state.endpoint.limbo for state in self._states)
-        ejected = sum(state.ejected_until > 0 for state in self._states)
-        count = f"{len(self._states)} instance{'s' if len(self._states) != 1 else ''}"
+        unhealthy = sum(not state.endpoint.healthy for state in states)
+        gone = sum(state.endpoint.limbo for state in states)
+        ejected = sum(state.ejected_until > 0 for state in states)
+        count = f"{len(states)} instance{'s' if len(states) != 1 else ''}"
         return f"none of {count} can be used: {unhealthy} unhealthy, {gone} no longer listed, {ejected} ejected"
+
+    def _tell_verdict(self, endpoint: Endpoint, verdict: Ejection | Reinstatement) -> None:
+        if isinstance(verdict, Ejection):
+            self.sink(Ejected(self.service, endpoint, verdict.reason, verdict.seconds))
+        else:
+            self.sink(Returned(self.service, endpoint))
 
     def _tell_moves(self) -> None:
         for before, after in self.breaker.take_moves():
