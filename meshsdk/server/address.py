@@ -13,8 +13,8 @@ __all__ = ["instance_id", "own_address"]
 def own_address(consul_url: str) -> str:
     """The address by which this host reaches Consul; empty where Consul knows better.
 
-    An agent on this machine (loopback, `localhost`, a unix socket) knows the address that the machine has for others, its
-    advertise address, and Consul uses it for a service that is registered without one. For an agent elsewhere the
+    An agent on this machine (loopback, `localhost`, a unix socket) knows the address that the machine has for others,
+    its advertise address, and Consul uses it for a service that is registered without one. For an agent elsewhere the
     routing table is asked, by connecting a datagram socket: that sends nothing.
 
     Args:

@@ -153,7 +153,7 @@ class MeshASGI:
                 lifecycle.starting()
             elif message["type"] == "lifespan.shutdown":
                 # Before the application's own hooks: they may still call others, nobody shall call us.
-                await _wait(lifecycle.stop())
+                await _left(lifecycle)
             return message
 
         async def sending(message: Message) -> None:
@@ -214,7 +214,7 @@ def route_of(scope: Scope) -> str:
     if not isinstance(path, str):
         return ""
     # Starlette appends the prefix of each mount to root_path and keeps the server's own in app_root_path.
-    root = scope.get("root_path", "")
+    root: str = scope.get("root_path", "")
     return root.removeprefix(scope.get("app_root_path", root)) + path
 
 
@@ -234,10 +234,19 @@ def _in_asyncio() -> bool:
 
 async def _wait(future: Future[Any]) -> Any:
     if _in_asyncio():
-        return await asyncio.wrap_future(future)
+        return await asyncio.shield(asyncio.wrap_future(future))
     import anyio.to_thread
 
     return await anyio.to_thread.run_sync(future.result)
+
+
+async def _left(lifecycle: Lifecycle) -> None:
+    if _in_asyncio():
+        await lifecycle.aclose()
+    else:
+        import anyio.to_thread
+
+        await anyio.to_thread.run_sync(lifecycle.close)
 
 
 async def _reply(answer: Answer, method: str, send: Send) -> None:

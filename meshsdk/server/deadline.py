@@ -1,9 +1,9 @@
 """The caller's deadline, read from request headers; pure.
 
-Two spellings are in use: Envoy's `x-envoy-expected-rq-timeout-ms` (milliseconds, digits only) and gRPC's `grpc-timeout`
-(at most eight digits and a unit, gRPC over HTTP/2). Both are relative: they count from the arrival of the request. Where
-both came, the earlier one holds. A value nobody could mean is not an error of the caller's request: it is reported and
-the request is served without that bound.
+Two spellings are in use: Envoy's `x-envoy-expected-rq-timeout-ms` (milliseconds, digits only) and gRPC's
+`grpc-timeout` (at most eight digits and a unit, gRPC over HTTP/2). Both are relative: they count from the arrival of
+the request. Where both came, the earlier one holds. A value nobody could mean is not an error of the caller's request:
+it is reported and the request is served without that bound.
 """
 
 from __future__ import annotations

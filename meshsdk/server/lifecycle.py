@@ -21,27 +21,32 @@ from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 from weakref import WeakSet
 
+from meshsdk.config import Settings
 from meshsdk.server.probe import ask, listens
+from meshsdk.server.scrape import MetricsPort
 from meshsdk.server.signals import Signals
+from meshsdk.server.waiting import Flag, either
 from meshsdk.server.workers import Workers
 from meshsdk_registry import Back, Consul, Event, Heartbeat, Held, Lost, Registered, Registration, RegistryError
 
-__all__ = ["Background", "Lifecycle", "Phase"]
+__all__ = ["Background", "ConsulFactory", "Lifecycle", "Phase", "registration_of"]
 
 log = logging.getLogger("meshsdk.server")
 
 T = TypeVar("T")
+ConsulFactory = Callable[[], Consul]
 
 # How long Consul is waited for at the end, in two halves: for the maintenance, and for the deregistration.
 _CONSUL_WAIT = 0.5
+# First tries come fast: the port opens some milliseconds after the import. Later ones cost a worker's turn each.
 _FIRST_PROBE, _FAST_PROBE, _SLOW_PROBE = 0.05, 1.0, 10.0
+_FAST_FOR = 60.0
 # Silence about a port that does not answer: imports of a large application take some seconds.
 _PATIENCE = 10.0
-_FAST_FOR = 60.0
 
 
 class Phase(StrEnum):
-    """Where a process stands; the ready path says so."""
+    """Where a process stands; the ready page says so."""
 
     STARTING = "starting"
     READY = "ready"
@@ -52,20 +57,31 @@ class Phase(StrEnum):
 class Background(Protocol):
     """The one thread with an event loop that all work beside requests runs on."""
 
-    def submit(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
+    def submit(self, work: Callable[[], Coroutine[Any, Any, T]], /) -> Future[T]:
         """Run a coroutine there."""
+
+
+def registration_of(settings: Settings, instance: str, address: str) -> Registration | None:
+    """What Consul is told of this process; None for one without a port, which only calls others."""
+    if settings.port is None:
+        return None
+    facts = {"mesh": "1", "protocol": "http", "zone": settings.zone, "version": settings.version}
+    meta = {**{name: value for name, value in facts.items() if value}, **settings.meta}
+    return Registration(settings.service, instance, address, settings.port, meta, settings.tags, ttl=settings.ttl)
 
 
 class Lifecycle:
     """The life of this process.
 
     Args:
-        registration: what to tell Consul; None for a process without a port, which only has phases.
+        registration: what to tell Consul; None for a process without a port.
         background: where everything here runs.
         consul: makes a client of Consul; called on the background loop.
         workers: the other processes behind the port.
         output: the text of the health check, such as the policy versions in force.
-        ready_path: what the port is asked for until it answers.
+        beside: served while the process serves; None for nothing.
+        legacy: what a sibling is to remember of this process, asked for at its end.
+        probe_path: a page of the middleware's own; the port is asked for it until it answers.
         in_flight: requests that have not ended.
         drain_wait: seconds between telling callers and giving the signal on.
         drain_timeout: seconds in which requests in flight may finish where the server would not wait for them.
@@ -76,21 +92,24 @@ class Lifecycle:
         registration: Registration | None,
         *,
         background: Background,
-        consul: Callable[[], Consul],
+        consul: ConsulFactory,
         workers: Workers,
         output: Callable[[], str],
-        ready_path: str,
+        beside: MetricsPort | None,
+        legacy: Callable[[], str],
+        probe_path: str,
         in_flight: Callable[[], int],
         drain_wait: float,
         drain_timeout: float = 30.0,
     ) -> None:
-        self.phase = Phase.STARTING
         self._registration = registration
         self._background = background
         self._consul = consul
         self._workers = workers
         self._output = output
-        self._ready_path = ready_path
+        self._beside = beside
+        self._legacy = legacy
+        self._probe_path = probe_path
         self._in_flight = in_flight
         self._drain_wait = drain_wait
         self._drain_timeout = drain_timeout
@@ -99,29 +118,28 @@ class Lifecycle:
         self._fresh()
 
     def _fresh(self) -> None:
+        self.phase = Phase.STARTING
         self._pid = os.getpid()
         self._seen = False
-        self._served: Future[None] = Future()
-        self._leave: Future[int] = Future()
-        self._hurry: Future[None] = Future()
+        self._signal = 0
+        self._served, self._leave, self._hurry = Flag(), Flag(), Flag()
         self._life: Future[None] | None = None
 
-    # --- told by the adapters; `seen` is on the path of every request ------------------------------------
+    # --- told by the adapters; `seen` is on the path of every request -----------------------------------
 
     def attach(self, *, signals: bool) -> None:
         """An application was wrapped in this process: begin to look for its port.
 
         Args:
-            signals: stand before the server's signal handlers now, because it has set them (WSGI) and will not call us
+            signals: stand before the server's signal handlers now: a WSGI server has set them, and may never call us
                 from the main thread again.
         """
-        if self._registration is None:
+        if self._registration is None and self._beside is None:
             return
-        if signals:
+        if signals and self._registration is not None:
             self._signals.install()
         self._live()
-        if self not in _lives:
-            _lives.add(self)
+        _lives.add(self)
 
     def seen(self) -> None:
         """A request reached our middleware."""
@@ -138,14 +156,36 @@ class Lifecycle:
         if self._registration is not None:
             self._signals.install()
 
-    def stop(self) -> Future[None]:
-        """Leave now, without waiting for callers to see it; the future is done when Consul has been told."""
-        _set(self._leave, 0)
-        _set(self._hurry, None)
-        if self._life is None:
+    def close(self) -> None:
+        """Leave now, without waiting for callers to see it; waits until Consul has been told, for a bounded time."""
+        if life := self._end():
+            try:
+                life.result(self._patience)
+            except TimeoutError:
+                self._give_up()
+
+    async def aclose(self) -> None:
+        """As `close`, on an asyncio loop."""
+        if life := self._end():
+            # Unlike wait_for, wait neither cancels the life nor raises what became of it.
+            _, running = await asyncio.wait({asyncio.wrap_future(life)}, timeout=self._patience)
+            if running:
+                self._give_up()
+
+    @property
+    def _patience(self) -> float:
+        return self._drain_wait + 2 * _CONSUL_WAIT + 1.0
+
+    def _end(self) -> Future[None] | None:
+        self._leave.set()
+        self._hurry.set()
+        if self._life is None or self._life.done():
             self.phase = Phase.STOPPED
-            return _done()
+            return None
         return self._life
+
+    def _give_up(self) -> None:
+        log.warning("this process ends before Consul could be told; its health check fails after its TTL")
 
     def _first_request(self) -> None:
         if self._beginning:
@@ -157,105 +197,116 @@ class Lifecycle:
             self._pid = os.getpid()
             self._signals.install()
             self._live()
-            _set(self._served, None)
+            self._served.set()
 
     def _keep(self, number: int) -> bool:
         """Runs within a signal handler: only the first signal of a serving process is kept."""
         if os.getpid() != self._pid or self.phase is not Phase.READY or self._life is None or self._life.done():
             return False
         self.phase = Phase.DRAINING
-        _set(self._leave, number)
+        self._signal = number
+        self._leave.set()
         return True
 
-    # --- on the background loop --------------------------------------------------------------------------
+    # --- on the background loop -------------------------------------------------------------------------
 
     def _live(self) -> None:
         if self._life is None:
             self._life = self._background.submit(self._run)
-            # After the background's own, which was registered when its thread began: the last one is called first.
+            # After the background's own, which it registered with its thread: the last one is called first.
             atexit.register(self._at_exit)
 
     async def _run(self) -> None:
-        registration = self._registration
-        if registration is None:
-            return
-        await self._workers.open()
+        beside: asyncio.Task[None] | None = None
         try:
-            if await self._until_serving(registration):
-                await self._present(registration)
+            if self._registration is not None:
+                await self._workers.open()
+                await self._until_serving(self._registration)
+            if self._beside is not None and not self._leave.is_set:
+                beside = asyncio.create_task(self._beside.run())
+            if self._registration is not None and not self._leave.is_set:
+                await self._present(self._registration)
+            else:
+                await either(None, self._leave)
+        except Exception:
+            log.exception("the life of this process in the mesh broke off; a signal now reaches the server at once")
         finally:
-            self.phase = Phase.STOPPED
+            if beside is not None:
+                beside.cancel()
             await self._workers.close()
-        if number := self._leave.result():
-            if self._signals.abrupt(number):
-                await self._until_idle()
-            self._signals.release(number)
+            await self._let_go()
 
-    async def _until_serving(self, registration: Registration) -> bool:
-        """Wait for rule 1; False when the process leaves before it ever served."""
+    async def _let_go(self) -> None:
+        """Give the kept signal on, whatever happened before."""
+        if self._signal:
+            if self._signals.abrupt(self._signal):
+                await self._until_idle()
+            self._signals.release(self._signal)
+        else:
+            self.phase = Phase.STOPPED
+
+    async def _until_serving(self, registration: Registration) -> None:
+        """Wait for rule 1, or for the process to leave before it ever served."""
         loop = asyncio.get_running_loop()
         began, delay, told = loop.time(), _FIRST_PROBE, False
         addresses = _local(registration.address)
-        while not self._leave.done():
-            found = await ask(addresses, registration.port, self._ready_path)
-            if self._served.done() and await listens(addresses, registration.port):
-                return True
+        while not self._leave.is_set:
+            found = await ask(addresses, registration.port, self._probe_path)
+            if self._served.is_set and await listens(addresses, registration.port):
+                return
             waited = loop.time() - began
             if waited > _PATIENCE and not told:
                 told = True
-                log.warning("%s is not registered yet: this process was not asked anything; %s", registration.id, found)
-            await _either(delay, self._leave, *(() if self._served.done() else (self._served,)))
+                log.warning("%s is not registered: no request has reached this process; %s", registration.id, found)
+            await either(delay, self._leave, *(() if self._served.is_set else (self._served,)))
             delay = min(delay * 1.5, _FAST_PROBE if waited < _FAST_FOR else _SLOW_PROBE)
-        return False
 
     async def _present(self, registration: Registration) -> None:
         """Be in Consul until the process leaves."""
         consul = self._consul()
         try:
             heartbeat = Heartbeat(consul, registration, output=self._output, notify=_tell)
-            beating = asyncio.ensure_future(heartbeat.run())
-            await _either(None, self._leave)
+            beating = asyncio.create_task(heartbeat.run())
+            await either(None, self._leave)
+            # Before anybody is told that we leave: a beat under way would register anew what another takes out.
             beating.cancel()
-            await asyncio.gather(beating, return_exceptions=True)
+            await asyncio.wait({beating})
+            self.phase = Phase.DRAINING
             await self._depart(heartbeat)
         finally:
             await consul.aclose()
 
     async def _depart(self, heartbeat: Heartbeat) -> None:
-        self.phase = Phase.DRAINING  # from here on the others hear that we leave
-        began = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         if not await self._workers.any_serving():
             await _bounded("put into maintenance", heartbeat, heartbeat.drain())
-        await _either(self._drain_wait - (asyncio.get_running_loop().time() - began), self._hurry)
+        await either(self._drain_wait - (loop.time() - began), self._hurry)
         if await self._workers.any_serving():
             log.info("%s stays registered: other workers serve", heartbeat.registration.id)
+            await self._workers.tell_one("inherit", self._legacy())
         else:
             await _bounded("deregistered", heartbeat, heartbeat.deregister())
 
     async def _until_idle(self) -> None:
         """Nobody else waits for requests in flight where the handler behind ours just ends the process."""
         deadline = asyncio.get_running_loop().time() + self._drain_timeout
-        while self._in_flight() and asyncio.get_running_loop().time() < deadline:
+        while self._in_flight() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 (set by threads)
             await asyncio.sleep(0.02)
 
-    # --- the ends of processes ---------------------------------------------------------------------------
+    # --- the ends of processes --------------------------------------------------------------------------
 
     def _at_exit(self) -> None:
-        if os.getpid() != self._pid or self._life is None or self._life.done():
-            return
-        try:
-            self.stop().result(2 * _CONSUL_WAIT + 0.5)
-        except TimeoutError:
-            log.warning("this process ends before Consul could be told; its check fails after its TTL")
+        if os.getpid() == self._pid:
+            self.close()
 
     def forked(self) -> None:
         """In a forked child: a child of a process that never served may be a worker, any other is not one."""
         was_serving = self._seen
         self._workers.forget()
-        self.phase = Phase.STARTING
         self._fresh()
         if was_serving:
-            self._pid = 0  # the parent's handlers and exit are not ours
+            self._pid = 0  # the parent's handlers and its exit are not ours
         else:
             self._live()
 
@@ -277,37 +328,6 @@ def _local(address: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(("127.0.0.1", *([address] if address else []), "::1")))
 
 
-def _set(future: Future[T], value: T) -> None:
-    if not future.done():
-        future.set_result(value)
-
-
-def _done() -> Future[None]:
-    future: Future[None] = Future()
-    future.set_result(None)
-    return future
-
-
-async def _either(seconds: float | None, *futures: Future[Any]) -> None:
-    """Wait until one of them is done, at most `seconds`; the futures themselves are never cancelled."""
-    if any(future.done() for future in futures):
-        return
-    loop = asyncio.get_running_loop()
-    woken = asyncio.Event()
-
-    def wake(_: Future[Any]) -> None:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(woken.set)
-
-    for future in futures:
-        future.add_done_callback(wake)
-    try:
-        async with asyncio.timeout(seconds):
-            await woken.wait()
-    except TimeoutError:
-        return
-
-
 async def _bounded(what: str, heartbeat: Heartbeat, work: Coroutine[Any, Any, None]) -> None:
     try:
         async with asyncio.timeout(_CONSUL_WAIT):
@@ -320,10 +340,10 @@ async def _bounded(what: str, heartbeat: Heartbeat, work: Coroutine[Any, Any, No
 def _tell(event: Event) -> None:
     match event:
         case Registered(registration, again):
-            log.info("%s registered%s", registration.id, " again, Consul had forgotten it" if again else "")
+            log.info("%s registered%s", registration.id, " again: Consul had forgotten it" if again else "")
         case Held(reason):
             log.warning("held in maintenance by an operator: %s", reason)
         case Lost(error):
-            log.warning("Consul cannot be told that we live: %s", error)
+            log.warning("Consul cannot be told that this process lives: %s", error)
         case Back():
             log.info("Consul is back")

@@ -1,8 +1,8 @@
 """SIGTERM and SIGINT, told to us before the server: it closes its door at once, we want callers to know first.
 
-Our handler stands before the one the server has set. The first signal is kept, and given on when callers have been told; a
-second one, of whatever kind, goes through at once. Handlers set through an event loop (`loop.add_signal_handler`) cannot be
-held back: there the server begins to stop at the same moment as we do.
+Our handler stands before the one the server has set. The first signal is kept, and given on when callers have been
+told; a second one, of whatever kind, goes through at once. Handlers set through an event loop
+(`loop.add_signal_handler`) cannot be held back: there the server begins to stop at the same moment as we do.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The processes that share one port are one instance: they meet at unix sockets in a folder of their own.
 
-Rule 1: each process listens at `<runtime dir>/<instance>/<pid>.sock` and answers two questions, `state` and `metrics`.
+Rule 1: each process listens at `<runtime dir>/<instance>/<pid>.sock` and answers questions: a word, a line's end and,
+for some, a text after it.
 Rule 2: who wants to leave says so first and asks the others afterwards. So of several that leave at the same time at
 least one, the last to say so, sees nobody left and takes the instance out of Consul.
 Rule 3: a socket that refuses belongs to a process that is gone, and is removed. One that is silent while its process
@@ -37,10 +38,10 @@ class Workers:
     Args:
         base: the folder where workers meet; None means this process is alone.
         instance: the id they share.
-        answers: what is said to each question.
+        answers: what is said to each question, given the text that came with it.
     """
 
-    def __init__(self, base: Path | None, instance: str, answers: Mapping[str, Callable[[], str]]) -> None:
+    def __init__(self, base: Path | None, instance: str, answers: Mapping[str, Callable[[str], str]]) -> None:
         self._base = base
         self._instance = instance
         self._answers = answers
@@ -65,15 +66,22 @@ class Workers:
 
     async def ask(self, question: str) -> list[str]:
         """The answers of all other workers; one that is silent while its process lives answers with an empty text."""
-        if self._folder is None:
-            return []
-        paths = [path for path in self._folder.glob("*.sock") if path.stem != str(os.getpid())]
-        answers = await asyncio.gather(*(_ask(path, question) for path in paths))
+        answers = await asyncio.gather(*(_ask(path, question, "") for path in self._others()))
         return [answer for answer in answers if answer is not None]
+
+    async def tell_one(self, question: str, text: str) -> bool:
+        """Give a text to one other worker that serves; False where there is none."""
+        for path in self._others():
+            if await _ask(path, "state", "") == SERVING and await _ask(path, question, text):
+                return True
+        return False
 
     async def any_serving(self) -> bool:
         """Whether another worker serves (rule 3)."""
         return any(answer in {SERVING, ""} for answer in await self.ask("state"))
+
+    def _others(self) -> list[Path]:
+        return [] if self._folder is None else [p for p in self._folder.glob("*.sock") if p.stem != str(os.getpid())]
 
     async def close(self) -> None:
         """Stop answering; the others see this process as gone."""
@@ -94,12 +102,12 @@ class Workers:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(_WAIT):
-                question = (await reader.readline()).decode("ascii", "replace").strip()
+                question, _, text = (await reader.read(-1)).decode("utf-8", "replace").partition("\n")
                 say = self._answers.get(question)
-                writer.write((say() if say else f"unknown question {question!r}").encode())
+                writer.write((say(text) if say else f"unknown question {question!r}").encode())
                 await writer.drain()
-        except (OSError, TimeoutError):
-            log.debug("a worker of %s hung up on us", self._instance)
+        except (OSError, TimeoutError) as error:
+            log.debug("a worker of %s hung up on us: %s", self._instance, error)
         finally:
             writer.close()
 
@@ -147,17 +155,18 @@ def _listen(folder: Path) -> socket.socket:
     return listener
 
 
-async def _ask(path: Path, question: str) -> str | None:
+async def _ask(path: Path, question: str, text: str) -> str | None:
     try:
         async with asyncio.timeout(_WAIT):
             reader, writer = await asyncio.open_unix_connection(path)
             try:
-                writer.write(f"{question}\n".encode())
+                writer.write(f"{question}\n{text}".encode())
+                writer.write_eof()
                 return (await reader.read(-1)).decode()
             finally:
                 writer.close()
     except (ConnectionRefusedError, FileNotFoundError):
-        path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)  # noqa: ASYNC240 (a local folder in memory)
         return None
     except (OSError, TimeoutError):
         return "" if _lives(path.stem) else None

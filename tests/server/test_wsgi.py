@@ -64,7 +64,7 @@ def test_request_is_told_once(intake: Intake, told: Any) -> None:
 
 def test_adapter_keeps_to_the_specification(intake: Intake) -> None:
     app = validator(MeshWSGI(validator(hello), intake))
-    body = app(environ_of(), Started())
+    body = app(environ_of(QUERY_STRING=""), Started())
     assert finish(body) == b"hello"
 
 
