@@ -60,10 +60,11 @@ class Ending:
 
     def broken(self, failure: Failure) -> CallError:
         """The body broke; the error to raise."""
-        error = as_httpx(self._exchange.error(failure), self._request, failure)
-        if self._open:
-            self._open = False
+        settle, self._open = self._open, False
+        if settle:
             self._exchange.finished(self._attempt, failure)
+        error = as_httpx(self._exchange.error(failure), self._request, failure)
+        if settle:
             self._span.end(self._status, error, self._attempt.number)
         return error
 

@@ -76,7 +76,7 @@ def _lost(progress: Progress, error: Exception) -> str:
 
 
 def _words(error: BaseException) -> str:
-    if isinstance(error, OSError) and (error.errno or 0) > 0:
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)  # asyncio has its own text, which leaves out what went wrong
     return str(error) or type(error).__name__
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.client.colours import Awaiting, Blocking, Colour
 from tests.wire.scripted import Script, Server
 
 
@@ -19,3 +20,8 @@ def serve() -> Iterator[Callable[..., Server]]:
             return server
 
         yield start
+
+
+@pytest.fixture(params=[Blocking, Awaiting])
+def colour(request: pytest.FixtureRequest) -> Colour:
+    return request.param()

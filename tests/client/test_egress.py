@@ -1,0 +1,112 @@
+"""What is not a mesh service goes out as plain httpx would send it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from meshsdk import errors
+from meshsdk.client import AsyncMeshTransport, MeshTransport, async_client, client
+from meshsdk.telemetry.context import Inbound, current
+from meshsdk.telemetry.propagate import extract
+from tests.client.colours import Blocking, Colour, Mesh
+from tests.wire.scripted import Peer, Server, after_request, answering, refusing_port, reply
+
+Serve = Callable[..., Server]
+
+
+async def test_an_address_with_a_port(colour: Colour, serve: Serve) -> None:
+    server = serve(answering(reply(b"outside")))
+    mesh = Mesh()
+    async with colour.client(mesh) as http:
+        response = await http.request("POST", f"http://{server.address}/x", content=b"body", headers={"X-A": "b"})
+    assert response.text == "outside"
+    assert server.bodies == [b"body"]
+    assert b"x-envoy" not in server.heads[0].lower()
+    assert mesh.events == []
+
+
+async def test_errors_are_httpx_own(colour: Colour, serve: Serve) -> None:
+    with refusing_port() as port:
+        async with colour.client(Mesh()) as http:
+            with pytest.raises(httpx.ConnectError) as caught:
+                await http.get(f"http://127.0.0.1:{port}/")
+    assert not isinstance(caught.value, errors.MeshError)
+
+
+async def test_the_trace_and_the_deadline_go_along(colour: Colour, serve: Serve) -> None:
+    server, silent = serve(answering()), serve(after_request(Peer.stall))
+    trace = extract([(b"traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01")])
+    async with colour.client(Mesh()) as http:
+        token = current.set(Inbound(deadline=time.monotonic() + 0.2, trace=trace))
+        try:
+            await http.get(f"http://{server.address}/")
+            began = time.monotonic()
+            with pytest.raises(httpx.ReadTimeout):
+                await http.get(f"http://{silent.address}/")
+            assert time.monotonic() - began < 0.5
+            with pytest.raises(errors.DeadlineExceeded, match="nothing was sent"):
+                await http.get(f"http://{server.address}/")
+        finally:
+            current.reset(token)
+    assert b"a" * 32 in server.heads[0]
+    assert len(server.heads) == 1
+
+
+async def test_the_users_own_timeout_is_left_alone(colour: Colour, serve: Serve) -> None:
+    async with colour.client(Mesh()) as http:
+        with pytest.raises(httpx.ReadTimeout):
+            await http.get(f"http://{serve(after_request(Peer.stall)).address}/", timeout=0.1)
+
+
+def test_without_any_timeout_httpx_default_holds() -> None:
+    seen: list[dict[str, float | None]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.extensions["timeout"])
+        return httpx.Response(200)
+
+    with client(MeshTransport(Mesh().directory, egress=httpx.MockTransport(answer))) as http:
+        http.get("http://example.com/")
+        http.get("http://example.com/", timeout=httpx.Timeout(None, read=60))
+    default = httpx.Timeout(5.0).as_dict()
+    assert seen == [default, {"connect": None, "read": 60, "write": None, "pool": None}]
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+async def test_proxy_variables_do_not_take_calls_away(
+    colour: Colour, serve: Serve, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    with refusing_port() as port:
+        monkeypatch.setenv(variable, f"http://127.0.0.1:{port}")
+        server = serve(answering())
+        mesh = Mesh(server)
+        async with colour.client(mesh) as http:
+            assert (await http.get("http://payments/")).status_code == 200
+        wrapped = colour.transport(mesh)
+        if isinstance(colour, Blocking):
+            with httpx.Client(transport=wrapped) as plain:
+                assert plain.get("http://payments/").status_code == 200
+        else:
+            async with httpx.AsyncClient(transport=wrapped) as plain:
+                assert (await plain.get("http://payments/")).status_code == 200
+
+
+@pytest.mark.parametrize("option", ["verify", "cert", "http1", "http2", "limits", "proxy"])
+async def test_options_that_would_do_nothing_are_refused(option: str) -> None:
+    directory = Mesh().directory
+    with pytest.raises(errors.ConfigError, match=rf"{option}=.*egress="):
+        client(MeshTransport(directory), **{option: "x"})
+    with pytest.raises(errors.ConfigError, match=r"mesh\.async_transport"):
+        async_client(AsyncMeshTransport(directory), **{option: "x"})
+
+
+def test_the_policy_rules_time_unless_told_otherwise() -> None:
+    directory = Mesh().directory
+    with client(MeshTransport(directory)) as http:
+        assert http.timeout == httpx.Timeout(None)
+    with client(MeshTransport(directory), timeout=3) as http:
+        assert http.timeout == httpx.Timeout(3)

@@ -1,0 +1,93 @@
+"""Which hosts are mesh services."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshsdk.client.errors import InvalidUrl
+from meshsdk.client.names import mesh_service
+from meshsdk.errors import MeshError
+
+
+@pytest.mark.parametrize(
+    ("url", "service"),
+    [
+        ("http://payments/charge", "payments"),
+        ("http://payments", "payments"),
+        ("http://PayMents/", "payments"),
+        ("http://payments./", "payments"),
+        ("http://payments.mesh/", "payments"),
+        ("http://Payments.MESH./", "payments"),
+        ("http://user:secret@payments/", "payments"),
+        ("http://payments:80/", "payments"),  # httpx drops the scheme's own port
+        ("http://a/", "a"),
+        ("http://pay_ments-2/", "pay_ments-2"),
+        ("http://mesh/", "mesh"),
+        ("http://bücher/", "xn--bcher-kva"),
+    ],
+)
+def test_a_mesh_service(url: str, service: str) -> None:
+    assert mesh_service(httpx.URL(url)) == service
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost/",
+        "http://LOCALHOST./",
+        "http://127.0.0.1/",
+        "http://[::1]/",
+        "http://[fe80::1]/",
+        "http://2130706433/",
+        "http://0x7f000001/",
+        "http://payments:8080/",
+        "https://payments:8443/",
+        "http://example.com/",
+        "https://example.com./",
+        "http://mesh.example.com/",
+        "http://payments.mesh:8080/",
+        "http://payments.meshes/",
+    ],
+)
+def test_outside_the_mesh(url: str) -> None:
+    assert mesh_service(httpx.URL(url)) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("https://payments/", "write http://payments"),
+        ("ws://payments/", "write http://payments"),
+        ("https://payments.mesh/", "write http://payments"),
+        ("http://canary.payments.mesh/", "write payments.mesh"),
+        ("http://pay%20ments/", "no service name"),
+        ("http://pay%2fments/", "no service name"),
+        ("http://-payments/", "no service name"),
+        ("http://" + "a" * 64 + "/", "1 to 63"),
+        ("http://.mesh/", "no service name"),
+        ("http:///path", "no service name"),
+    ],
+)
+def test_refused_with_a_remedy(url: str, says: str) -> None:
+    with pytest.raises(InvalidUrl) as caught:
+        mesh_service(httpx.URL(url))
+    assert says in str(caught.value)
+    assert isinstance(caught.value, httpx.UnsupportedProtocol)
+    assert isinstance(caught.value, MeshError)
+
+
+# Invariant: any host httpx takes is a service of a valid name, outside, or refused; nothing else is raised.
+@given(st.text(min_size=1, max_size=80))
+def test_any_host(host: str) -> None:
+    try:
+        url = httpx.URL(scheme="http", host=host, path="/")
+    except (httpx.InvalidURL, UnicodeError):
+        return
+    try:
+        service = mesh_service(url)
+    except InvalidUrl:
+        return
+    assert service is None or (service == service.lower() and 1 <= len(service) <= 63 and "." not in service)
