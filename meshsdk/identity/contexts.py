@@ -1,0 +1,98 @@
+"""TLS contexts for talking to Consul, from PEM files, with errors that name the file and what is wrong with it."""
+
+from __future__ import annotations
+
+import ssl
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+from meshsdk.errors import ConfigError
+
+__all__ = ["consul_context"]
+
+
+def consul_context(
+    now: datetime, *, cacert: Path | None = None, cert: Path | None = None, key: Path | None = None
+) -> ssl.SSLContext:
+    """A client context for Consul's HTTPS API: TLS 1.2 or later, Consul's certificate and host name verified.
+
+    Args:
+        now: with a time zone; certificates must be valid then.
+        cacert: the CAs to trust, PEM; None trusts the system's.
+        cert, key: our certificate (with its chain) and private key, PEM, where Consul asks for one. Both or neither;
+            a key in the file of the certificate is given as both.
+
+    Raises:
+        ConfigError: a file is missing, unreadable, not PEM, expired, not yet valid, or does not belong to the other.
+    """
+    if (cert is None) != (key is None):
+        missing = "certificate (CONSUL_CLIENT_CERT)" if cert is None else "key (CONSUL_CLIENT_KEY)"
+        raise ConfigError(f"the client {missing} for Consul is missing: certificate and key go together; give both")
+    # Not create_default_context(): from Python 3.13 it is stricter about CAs, and ours shall be the same everywhere.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if cacert is None:
+        context.load_default_certs()
+    else:
+        context.load_verify_locations(cadata=_authorities(cacert, now))
+    if cert is not None and key is not None:
+        _check_pair(cert, key, now)
+        try:
+            context.load_cert_chain(cert, key)
+        except ssl.SSLError as error:
+            raise ConfigError(f"client certificate {cert}: TLS refuses it: {error.reason or error}") from error
+    return context
+
+
+def _authorities(path: Path, now: datetime) -> str:
+    """The CAs of a file that are valid: an old one beside its successor is usual, only old ones are a mistake."""
+    certificates = _certificates(path, "CA certificate")
+    valid = [certificate for certificate in certificates if not _lapse(certificate, now)]
+    if not valid:
+        raise ConfigError(f"CA certificate {path}: {_lapse(certificates[0], now)}; give the CA that Consul uses now")
+    return "".join(certificate.public_bytes(Encoding.PEM).decode() for certificate in valid)
+
+
+def _check_pair(cert: Path, key: Path, now: datetime) -> None:
+    certificate = _certificates(cert, "client certificate")[0]
+    if lapse := _lapse(certificate, now):
+        raise ConfigError(f"client certificate {cert}: {lapse}; renew it")
+    content = _read(key, "client key")
+    try:
+        private = load_pem_private_key(content, None)
+    except TypeError as error:
+        raise ConfigError(f"client key {key}: it is encrypted; give it without a passphrase, mode 0600") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigError(f"client key {key}: it holds no PEM private key ({error})") from error
+    form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+    if private.public_key().public_bytes(*form) != certificate.public_key().public_bytes(*form):
+        raise ConfigError(f"client key {key} does not belong to client certificate {cert}: their public keys differ")
+
+
+def _certificates(path: Path, what: str) -> list[x509.Certificate]:
+    content = _read(path, what)
+    try:
+        return x509.load_pem_x509_certificates(content)
+    except ValueError as error:
+        raise ConfigError(f"{what} {path}: it holds no PEM certificate (-----BEGIN CERTIFICATE-----)") from error
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{what} {path}: cannot be read: {error.strerror or error}") from error
+
+
+def _lapse(certificate: x509.Certificate, now: datetime) -> str:
+    """Why a certificate is not valid now, empty where it is."""
+    if now > certificate.not_valid_after_utc:
+        return f"expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
+    if now < certificate.not_valid_before_utc:
+        since = certificate.not_valid_before_utc
+        return f"is not valid before {since:%Y-%m-%d %H:%M} UTC (is this machine's clock right?)"
+    return ""
