@@ -11,8 +11,8 @@ Rule 4. A failure says nothing good: it holds the estimate or raises it. Fast fa
         latency in the cluster and draw all traffic (Linkerd's load biaser counts a 429 as 5 s for the same reason).
 Rule 5. Instead, failures count. The share of failures moves by a tenth per outcome, so that ten in a row multiply the
         cost by 23 and twenty by 560, while 1 % of stray errors on every endpoint changes next to nothing; a fixed
-        latency penalty would let one stray error empty an endpoint for a minute. The share fades with τ too: an endpoint
-        that refuses everything is tried every few seconds, and one that recovered is found within about 15 s.
+        latency penalty would let one stray error empty an endpoint for a minute. The share fades with τ too: an
+        endpoint that refuses everything is tried every few seconds, and one that recovered is found within about 15 s.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ DEFAULT_RTT = 0.030  # seconds; what an endpoint is credited with whose first ou
 UNSEEN = 1e9  # seconds; above any estimate
 FLOOR = 1e-6  # seconds; after hours of silence estimates fade to 0, and then load alone must still count
 STEP = 0.1  # what one outcome moves the share of failures
-LEAST_GOOD = 0.01  # bounds the factor for failures at 1e6
+NEGLIGIBLE = 0.01  # share of failures below which the factor, at most 1.03, is not worth its time
+MOST_FAULTS = 0.99  # bounds the factor at 1e6
 
 
 class PeakEwma(PowerOfTwoChoices):
@@ -40,13 +41,14 @@ class PeakEwma(PowerOfTwoChoices):
     def cost(self, state: EndpointState, now: float) -> float:
         """Expected seconds of waiting for one more request, raised by failures."""
         queue = state.inflight / state.endpoint.weight + 1.0
-        if not state.ewma:
+        estimate = state.ewma
+        if not estimate:
             return UNSEEN * queue if state.inflight else 0.0
         fade = exp((state.ewma_at - now) / TAU)
-        cost = max(state.ewma * fade, FLOOR) * queue
-        if state.faults:
-            cost /= max(1.0 - state.faults * fade, LEAST_GOOD) ** 3
-        return cost
+        estimate *= fade
+        cost = estimate * queue if estimate > FLOOR else FLOOR * queue
+        faults = state.faults * fade
+        return cost if faults < NEGLIGIBLE else cost / (1.0 - min(faults, MOST_FAULTS)) ** 3
 
     def observe(self, state: EndpointState, seconds: float, ok: bool, now: float) -> None:
         """Bring the estimate and the share of failures up to date."""
