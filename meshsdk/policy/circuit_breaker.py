@@ -16,13 +16,13 @@ __all__ = ["CircuitBreaker"]
 class CircuitBreaker(Section):
     """When calls to the whole service stop for a while, instead of each waiting for its own failure.
 
-    It counts calls, after their retries, over all instances; a single bad instance is `outlier_detection`'s matter.
+    It counts attempts over all instances; a single bad instance is `outlier_detection`'s matter.
     """
 
     consecutive_failures: Annotated[int, Field(ge=0, le=1_000_000)] = setting(
         20,
-        """Failed calls in a row that open the breaker; `0` turns it off. 20 is four times what ejects one instance,
-        so instances go first and the breaker opens only where none is left that works.""",
+        """Failed attempts in a row (5xx, or no reply) that open the breaker; `0` turns it off. 20 is four times what
+        ejects one instance, so instances go first and the breaker opens only where none is left that works.""",
     )
     open_for: Duration = setting(
         "5s",
@@ -31,8 +31,9 @@ class CircuitBreaker(Section):
     )
     probes: Annotated[int, Field(ge=1, le=1000)] = setting(
         3,
-        """Calls let through at a time once `open_for` is over; all must succeed to close the breaker. 3 tells a
-        service that is back from one lucky answer, and does not flood one that is still starting.""",
+        """Attempts let through at a time once `open_for` is over; as many successes close the breaker, one failure
+        opens it again. 3 tells a service that is back from one lucky answer, and does not flood one that is
+        starting.""",
     )
 
     def plan(self) -> core.Breaker:

@@ -9,7 +9,7 @@ from typing import Any
 from meshsdk.policy.document import Document
 from meshsdk.policy.effective import dump, effective
 
-__all__ = ["Change", "diff"]
+__all__ = ["Change", "diff", "flat"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,13 @@ def diff(before: Document | None, after: Document | None, mesh: Document | None 
 def _changes(
     caller: str, before: Document | None, after: Document | None, mesh: Document | None
 ) -> dict[str, tuple[Any, Any]]:
-    old, new = (_flat(dump(effective(caller, "the service", mesh, document))) for document in (before, after))
+    old, new = (flat(dump(effective(caller, "the service", mesh, document))) for document in (before, after))
     return {path: (old[path], value) for path, value in new.items() if old[path] != value}
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by their path, such as `retries.budget.ratio`."""
+    result: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return flat
+        result |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return result

@@ -10,7 +10,7 @@ from meshsdk.errors import PolicyError
 from meshsdk.policy import mistakes
 from meshsdk.policy.bounds import Layer, merge
 from meshsdk.policy.reading import Mistake, read
-from meshsdk.policy.sections import MeshDocument, Sections, ServiceDocument
+from meshsdk.policy.sections import MAX_CALLERS, MeshDocument, Sections, ServiceDocument
 
 __all__ = ["BUILT_IN", "Document", "is_mesh_wide", "parse"]
 
@@ -63,10 +63,9 @@ def parse(text: bytes | str, source: str, version_label: str = "") -> Document:
         raise PolicyError(source, ["not keys and values; write a document that begins with `version: 1`"])
     mesh_wide = is_mesh_wide(source)
     document = _document(reading.value, source, version_label)
-    wrong = mistakes.find(MeshDocument if mesh_wide else ServiceDocument, reading)
-    wrong += _misfits(document, [BUILT_IN] if mesh_wide else [])
-    if wrong:
-        raise PolicyError(source, mistakes.lines(wrong, reading))
+    misfits = _misfits(document, [BUILT_IN] if mesh_wide else [])
+    if wrong := mistakes.find(MeshDocument if mesh_wide else ServiceDocument, reading, misfits):
+        raise PolicyError(source, wrong)
     return document
 
 
@@ -83,6 +82,6 @@ def _document(value: Mapping[str, Any], source: str, version_label: str) -> Docu
 def _misfits(document: Document, below: list[Layer]) -> list[Mistake]:
     """Values beyond their bounds, as far as this document alone can tell."""
     found: dict[str, str] = {}
-    for caller in ("", *document.callers):
+    for caller in ("", *list(document.callers)[:MAX_CALLERS]):
         found |= dict(merge([*below, *document.layers(caller)])[1])
     return [(tuple(path.split(".")), why) for path, why in found.items()]

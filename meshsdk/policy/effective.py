@@ -6,18 +6,19 @@ from typing import Any
 
 from meshsdk.core.plan import Plan
 from meshsdk.errors import PolicyError
-from meshsdk.policy.bounds import Layer, merge
+from meshsdk.policy.bounds import merge
 from meshsdk.policy.circuit_breaker import CircuitBreaker
 from meshsdk.policy.document import BUILT_IN, Document
 from meshsdk.policy.limits import Limits
 from meshsdk.policy.load_balancing import LoadBalancing
 from meshsdk.policy.outlier_detection import OutlierDetection
+from meshsdk.policy.refused import REFUSED
 from meshsdk.policy.retries import Retries
 from meshsdk.policy.sections import Sections
 from meshsdk.policy.telemetry import Telemetry
 from meshsdk.policy.timeouts import Timeouts
 
-__all__ = ["DEFAULTS", "dump", "effective"]
+__all__ = ["DEFAULTS", "check", "dump", "effective"]
 
 
 def effective(caller: str, service: str, mesh: Document | None, own: Document | None) -> Plan:
@@ -36,12 +37,23 @@ def effective(caller: str, service: str, mesh: Document | None, own: Document | 
         PolicyError: a value of a document exceeds a bound that an earlier document set (`bounds` has the rule); its
             `source` is that document's. Without that document the others still merge.
     """
-    layers = [BUILT_IN, *_mesh_layers(mesh), *(own.layers(caller) if own else [])]
-    merged, wrong = merge(layers)
+    merged, wrong = _merged(caller, mesh, own)
     if wrong:
-        source = own.source if own else layers[-1].name
-        raise PolicyError(source, [f"{path}: {why} (calls of {caller} to {service})" for path, why in wrong])
+        raise _refusal(mesh, own, [f"{path}: {why} (calls of {caller} to {service})" for path, why in wrong])
     return Sections.model_validate(merged).plan(_version(mesh, own))
+
+
+def check(mesh: Document | None, own: Document | None) -> None:
+    """Whether documents that are good by themselves fit together, for every caller.
+
+    Raises:
+        PolicyError: with every value that exceeds a bound of an earlier document.
+    """
+    found: dict[str, str] = {}
+    for caller in ("", *(own.callers if own else ())):
+        found |= dict(_merged(caller, mesh, own)[1])
+    if found:
+        raise _refusal(mesh, own, [f"{path}: {why}" for path, why in found.items()])
 
 
 def dump(plan: Plan) -> dict[str, Any]:
@@ -58,14 +70,15 @@ def dump(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _mesh_layers(mesh: Document | None) -> list[Layer]:
-    if mesh is None:
-        return []
-    if mesh.callers:
-        raise PolicyError(
-            mesh.source, ["from: not taken in the defaults of the mesh; move it to the service's document"]
-        )
-    return mesh.layers("")
+def _merged(caller: str, mesh: Document | None, own: Document | None) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    if mesh and mesh.callers:
+        raise PolicyError(mesh.source, [f"from: {REFUSED['from']}"])
+    return merge([BUILT_IN, *(mesh.layers("") if mesh else ()), *(own.layers(caller) if own else ())])
+
+
+def _refusal(mesh: Document | None, own: Document | None, mistakes: list[str]) -> PolicyError:
+    """Against the last document: of those before it, each was found to fit over what it stands on."""
+    return PolicyError(next(document.source for document in (own, mesh) if document), mistakes)
 
 
 def _version(mesh: Document | None, own: Document | None) -> str:

@@ -15,7 +15,7 @@ from meshsdk.policy.refused import REFUSED
 from meshsdk.policy.section import Section
 from meshsdk.policy.sections import Sections
 
-__all__ = ["find", "lines"]
+__all__ = ["find"]
 
 _MOST = 200  # lines a person may still read; a hostile document has 50,000
 
@@ -28,27 +28,29 @@ _SAY = {
     "less_than_equal": "write {le:.12g} or less",
     "literal_error": "write {expected}",
     "tuple_type": "write a list, such as [reset, 503]",
-    "too_short": "write at least one entry",
-    "too_long": "write at most {max_length} entries",
     "model_type": "write keys and values below it",
     "dict_type": "write keys and values below it",
 }
 
 
-def find(model: type[Section], reading: Reading) -> list[Mistake]:
-    """All mistakes of a document against its model."""
+def find(model: type[Section], reading: Reading, misfits: Sequence[Mistake]) -> list[str]:
+    """All mistakes of a document as people read them, in the order of the text; the first 200 are spelled out.
+
+    Args:
+        model: what the document must be.
+        reading: its values; mistakes made in reading them are listed too.
+        misfits: values that do not fit each other.
+    """
+    found: list[tuple[Path, str | ErrorDetails]] = [*reading.mistakes, *misfits]
     try:
         model.model_validate(reading.value)
     except ValidationError as refused:
-        return reading.mistakes + [_mistake(model, error) for error in refused.errors(include_url=False)]
-    return list(reading.mistakes)
-
-
-def lines(found: Sequence[Mistake], reading: Reading) -> list[str]:
-    """Mistakes as people read them, in the order of the text; the first 200 of them."""
-    ordered = sorted(found, key=lambda mistake: _line_of(reading, mistake[0]) or 0)
+        found += [(_path(error), error) for error in refused.errors(include_url=False)]
+    found.sort(key=lambda mistake: _line_of(reading, mistake[0]) or 0)
     more = [f"{len(found) - _MOST} more; correct these first"] if len(found) > _MOST else []
-    return [_line(path, why, reading) for path, why in ordered[:_MOST]] + more
+    return [
+        _line(path, why if isinstance(why, str) else _why(model, path, why), reading) for path, why in found[:_MOST]
+    ] + more
 
 
 def _line(path: Path, why: str, reading: Reading) -> str:
@@ -61,13 +63,16 @@ def _line_of(reading: Reading, path: Path) -> int | None:
     return next((number for number in lines if number), None)
 
 
-def _mistake(model: type[Section], error: ErrorDetails) -> Mistake:
-    path = tuple(step for step in error["loc"] if step != "[key]")
+def _path(error: ErrorDetails) -> Path:
+    return tuple(step for step in error["loc"] if step != "[key]")
+
+
+def _why(model: type[Section], path: Path, error: ErrorDetails) -> str:
     if error["type"] == "extra_forbidden":
-        return path, _unknown(model, path)
+        return _unknown(model, path)
     if error["type"] == "missing":
-        return path, f"missing; write `{path_text(path)}: 1`"
-    return path, f"{_shown(error['input'])}: {_advice(error)}"
+        return f"missing; write `{path_text(path)}: 1`"
+    return f"{_shown(error['input'])}: {_advice(error)}"
 
 
 def _advice(error: ErrorDetails) -> str:
@@ -75,8 +80,12 @@ def _advice(error: ErrorDetails) -> str:
         return "no value; write one, or leave the key out to keep the default"
     advice = _SAY.get(error["type"], error["msg"]).format(**error.get("ctx", {}))
     options = advice.removeprefix("write ").replace(" or ", ", ").replace("'", "").split(", ")
-    close = difflib.get_close_matches(str(error["input"]), options, n=1) if error["type"] == "literal_error" else []
+    close = difflib.get_close_matches(_dashed(error["input"]), options, n=1) if error["type"] == "literal_error" else []
     return advice + (f"; did you mean {close[0]}?" if close else "")
+
+
+def _dashed(value: object) -> str:
+    return str(value).lower().replace("_", "-")
 
 
 def _shown(value: object) -> str:

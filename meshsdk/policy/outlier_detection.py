@@ -38,7 +38,7 @@ class OutlierDetection(Section):
     )
     interval: Duration = setting(
         "10s",
-        "How far back the rate looks. 10s as in Envoy and Linkerd.",
+        "How long answers are counted before the rate is judged and counted anew. 10s as in Envoy and Linkerd.",
     )
     base_ejection: Duration = setting(
         "30s",

@@ -190,8 +190,8 @@ class _Events:
 
     def _plain(self, event: yaml.Event, path: Path) -> Any:
         tag = getattr(event, "tag", None)
-        if tag and tag != "!":
-            self._wrong(path, f"{tag}: tags are not taken; write the plain value")
+        if tag:
+            self._wrong(path, f"{tag.replace('tag:yaml.org,2002:', '!!')}: tags are not taken; write the plain value")
         if isinstance(event, yaml.MappingStartEvent):
             return self._mapping(path)
         if isinstance(event, yaml.SequenceStartEvent):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from meshsdk.core import plan as core
@@ -18,7 +18,7 @@ _CONDITIONS = ("connect-failure", "reset")
 
 
 def _condition(value: object) -> str | int:
-    if value in UNENFORCED_CONDITIONS:
+    if isinstance(value, str) and value in UNENFORCED_CONDITIONS:
         raise PydanticCustomError("condition", "{why}", {"why": NOT_ENFORCED})
     if isinstance(value, str) and value.isascii() and value.isdigit():
         value = int(value[:9])
@@ -28,6 +28,13 @@ def _condition(value: object) -> str | int:
         return value
     why = "not a condition; write connect-failure, reset or a status code from 400 to 599"
     raise PydanticCustomError("condition", "{why}", {"why": why})
+
+
+def _not_empty(value: object) -> object:
+    if value == []:
+        why = "would never try again; name a condition, or write `attempts: 1` to turn retries off"
+        raise PydanticCustomError("conditions", "{why}", {"why": why})
+    return value
 
 
 Condition = Annotated[
@@ -97,7 +104,9 @@ class Retries(Section):
         through as an error; more attempts mostly add waiting. More than 10 is refused: the budget would stop them
         anyway.""",
     )
-    on: Annotated[tuple[Condition, ...], Field(strict=False, min_length=1)] = setting(
+    on: Annotated[
+        tuple[Condition, ...], BeforeValidator(_not_empty), Field(strict=False, json_schema_extra={"minItems": 1})
+    ] = setting(
         ("connect-failure", "reset", 502, 503, 504),
         """When to try again: `connect-failure` (no byte was written), `reset` (the connection broke, or an attempt
         timed out, before the reply's head), status codes from 400 to 599. 502, 503 and 504 say "not now, not here";

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from meshsdk.core.plan import Plan
@@ -18,10 +18,21 @@ from meshsdk.policy.section import Section, setting
 from meshsdk.policy.telemetry import Telemetry
 from meshsdk.policy.timeouts import Timeouts
 
-__all__ = ["CALLER_NAME", "MeshDocument", "Sections", "ServiceDocument"]
+__all__ = ["CALLER_NAME", "MAX_CALLERS", "MeshDocument", "Sections", "ServiceDocument"]
 
 CALLER_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """A service's own name is a DNS label in small letters (RFC 1035, 2.3.1)."""
+
+
+MAX_CALLERS = 1000
+"""Parts of one document's `from`: more than a mesh has services, and few enough to check in a moment."""
+
+
+def _few(value: object) -> object:
+    if isinstance(value, dict) and len(value) > MAX_CALLERS:
+        why = f"{len(value)} callers; write at most {MAX_CALLERS}, what most share goes to the top of the document"
+        raise PydanticCustomError("callers", "{why}", {"why": why})
+    return value
 
 
 def _caller(name: str) -> str:
@@ -79,9 +90,8 @@ class ServiceDocument(Sections):
     """How callers treat one service, in `mesh/policy/<service>`."""
 
     version: Version = Field(description="The form of the document; always `1`.")
-    callers: dict[Caller, Sections] = Field(
+    callers: Annotated[dict[Caller, Sections], BeforeValidator(_few)] = Field(
         default_factory=dict,
-        max_length=1000,
         alias="from",
         description="By the calling service's name: the sections that differ for its calls.",
     )

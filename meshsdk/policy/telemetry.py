@@ -14,7 +14,8 @@ class Telemetry(Section):
 
     access_log: Literal["off", "errors", "all"] = setting(
         "errors",
-        """Which calls get a line in the access log. `errors` are calls without a reply and replies from 500 on; the
+        """Which calls get a line in the access log. `errors` are calls without a
+        reply, or with a status from 500 on; the
         others are in the metrics, and a line for each would cost more than the call's own bookkeeping.""",
     )
 
