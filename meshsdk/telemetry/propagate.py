@@ -44,7 +44,7 @@ BAGGAGE_BYTES = 8192
 _NAMES = frozenset((b"traceparent", b"tracestate", b"baggage"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TraceParent:
     """The fields of a `traceparent` header; ids are lower case hex.
 
@@ -64,27 +64,28 @@ class TraceParent:
         return bool(self.flags & 1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TraceContext:
-    """The trace headers of one incoming request, ready to be sent on.
+    """The trace that work belongs to: as it came in with a request, or as our own span of that request continues it.
 
     Attributes:
         parent: the parsed `traceparent`; None where only baggage came.
         tracestate, baggage: as they came; empty where absent or invalid.
-        headers: what an outgoing request gets when no span of ours is in between.
     """
 
     parent: TraceParent | None
     tracestate: str = ""
     baggage: str = ""
-    headers: tuple[tuple[bytes, bytes], ...] = field(init=False, repr=False, compare=False)
+    _headers: tuple[tuple[bytes, bytes], ...] = field(default=(), init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        traceparent = format_traceparent(self.parent) if self.parent else ""
-        pairs = (("traceparent", traceparent), ("tracestate", self.tracestate), ("baggage", self.baggage))
-        object.__setattr__(
-            self, "headers", tuple((name.encode(), text.encode("latin-1")) for name, text in pairs if text)
-        )
+    @property
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """What an outgoing request gets when no span of ours is in between; written once, at the first such call."""
+        if not self._headers:
+            traceparent = format_traceparent(self.parent) if self.parent else ""
+            pairs = (("traceparent", traceparent), ("tracestate", self.tracestate), ("baggage", self.baggage))
+            self._headers = tuple((name.encode(), text.encode("latin-1")) for name, text in pairs if text)
+        return self._headers
 
     @property
     def trace_id(self) -> str:

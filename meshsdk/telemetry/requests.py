@@ -28,8 +28,8 @@ class RequestEnded:
         refused: the app never saw it.
         peer: the caller's verified SPIFFE id; empty without one.
         client: the caller's network address; empty where unknown.
-        trace_id: of the request's span (`ServerSpan.trace_id`); empty where it belongs to no trace.
         access_log: `off`, `errors` or `all`.
+        trace_id: of the request's span (`ServerSpan.trace_id`); empty where it belongs to no trace.
     """
 
     method: str
@@ -42,5 +42,5 @@ class RequestEnded:
     refused: bool = False
     peer: str = ""
     client: str = ""
-    trace_id: str = ""
     access_log: str = "off"
+    trace_id: str = ""

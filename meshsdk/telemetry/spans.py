@@ -10,18 +10,28 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from opentelemetry import propagate, trace
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context, attach, get_current
 from opentelemetry.propagators.textmap import Getter, Setter
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    TraceState,
+)
 
 from meshsdk.telemetry.context import current
 from meshsdk.telemetry.names import known_method
+from meshsdk.telemetry.propagate import TraceContext, TraceParent, parse_tracestate
 from meshsdk.telemetry.unrecorded import UnrecordedCall
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
-    from meshsdk.telemetry.propagate import TraceContext
     from meshsdk.telemetry.tracing import AttemptSpan, CallSpan, ServerSpan
 
 __all__ = ["Served", "begin_call", "begin_request", "safe_url"]
@@ -100,11 +110,28 @@ def _parent() -> Context:
     if trace.get_current_span(here).get_span_context().is_valid:
         return here
     inbound = current.get()
-    return (
-        here
-        if inbound is None or inbound.trace is None
-        else propagate.extract(_by_name(inbound.trace.headers), here, _GETTER)
+    return here if inbound is None or inbound.trace is None else _context_of(inbound.trace, here)
+
+
+def _context_of(inbound: TraceContext, here: Context) -> Context:
+    """An OpenTelemetry context that continues `inbound`; not by the global propagator, which may know only B3."""
+    if inbound.baggage:
+        here = _BAGGAGE.extract({"baggage": [inbound.baggage]}, here, _GETTER)
+    if inbound.parent is None:
+        return here
+    trace_id, span_id = int(inbound.parent.trace_id, 16), int(inbound.parent.parent_id, 16)
+    state = TraceState(parse_tracestate(inbound.tracestate) or ())
+    came = SpanContext(
+        trace_id, span_id, is_remote=True, trace_flags=TraceFlags(inbound.parent.flags), trace_state=state
     )
+    return trace.set_span_in_context(NonRecordingSpan(came), here)
+
+
+def _continued(span: Span, inbound: TraceContext | None) -> TraceContext:
+    """The trace as `span` continues it, with the baggage that came in."""
+    here = span.get_span_context()
+    parent = TraceParent(f"{here.trace_id:032x}", f"{here.span_id:016x}", int(here.trace_flags))
+    return TraceContext(parent, here.trace_state.to_header(), inbound.baggage if inbound else "")
 
 
 def _carrier(context: Context) -> Carrier:
@@ -165,11 +192,11 @@ class _EnrichedRequest:
 
     def __init__(self, span: Span, inbound: TraceContext | None) -> None:
         self._span = span
-        self.inbound_trace = inbound
+        self.inbound_trace = _continued(span, inbound)
 
     @property
     def trace_id(self) -> str:
-        return format(self._span.get_span_context().trace_id, "032x")
+        return self.inbound_trace.trace_id
 
     def set_route(self, route: str) -> None:
         """The owner names its span; two names would fight."""
@@ -190,12 +217,12 @@ class _RecordedRequest:
         self._method = method
         self._ended = False
         self._before = get_current()
-        self.inbound_trace = inbound
+        self.inbound_trace = _continued(span, inbound)
         attach(here)
 
     @property
     def trace_id(self) -> str:
-        return format(self._span.get_span_context().trace_id, "032x")
+        return self.inbound_trace.trace_id
 
     def set_route(self, route: str) -> None:
         self._span.set_attribute("http.route", route)
@@ -290,5 +317,6 @@ class _HeaderSetter(Setter[Carrier]):
         carrier.append((key.lower().encode("latin-1"), value.encode("latin-1")))
 
 
+_BAGGAGE = W3CBaggagePropagator()
 _GETTER = _HeaderGetter()
 _SETTER = _HeaderSetter()

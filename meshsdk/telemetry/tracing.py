@@ -58,7 +58,7 @@ class ServerSpan(Protocol):
 
     @property
     def inbound_trace(self) -> TraceContext | None:
-        """The trace headers as they came in, for `Inbound.trace`."""
+        """For `Inbound.trace`: what work for this request belongs to, also after its reply is out."""
         ...
 
     @property
