@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ PLAN = Outlier(
 class Bench:
     """A few endpoints and a detector."""
 
-    def __init__(self, count: int, **changes: float) -> None:
+    def __init__(self, count: int, **changes: Any) -> None:
         self.detector = OutlierDetector(replace(PLAN, **changes))
         self.states = [EndpointState(Endpoint(f"e{i}", "127.0.0.1", 8000 + i)) for i in range(count)]
         self.probes: dict[str, bool] = {}
@@ -116,7 +117,7 @@ class TestHowManyMayGo:
         assert bench.away == may
 
     @pytest.mark.parametrize("change", [{"healthy": False}, {"limbo": True}])
-    def test_who_is_not_called_anyway_does_not_count(self, change: dict[str, bool]) -> None:
+    def test_who_is_not_called_anyway_does_not_count(self, change: dict[str, Any]) -> None:
         bench = Bench(3, max_ejected_percent=100)
         for state in bench.states[1:]:
             state.endpoint = replace(state.endpoint, **change)

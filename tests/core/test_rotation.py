@@ -31,9 +31,8 @@ def names(rotation: Rotation, now: float = 1.0) -> str:
 
 
 def eject(rotation: Rotation, which: int, now: float = 1.0) -> None:
-    for _ in range(5):
-        verdict = rotation.record(rotation.states[which], False, now)
-    assert isinstance(verdict, Ejection)
+    verdicts = [rotation.record(rotation.states[which], False, now) for _ in range(5)]
+    assert isinstance(verdicts[-1], Ejection)
 
 
 @pytest.mark.parametrize(

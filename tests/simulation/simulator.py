@@ -120,9 +120,9 @@ class Server:
         self.inflight += 1
         self.most_inflight = max(self.most_inflight, self.inflight)
         latency, status = self.latency, self.status
-        for start, end, *changed in self.phases:
+        for start, end, other_latency, other_status in self.phases:
             if start <= now < end:
-                latency, status = changed
+                latency, status = other_latency, other_status
         if self.errors and rng.random() < self.errors:
             status = 500
         return latency(rng), status

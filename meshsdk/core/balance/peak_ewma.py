@@ -12,7 +12,8 @@ Rule 4. A failure says nothing good: it holds the estimate or raises it. Fast fa
 Rule 5. Instead, failures count. The share of failures moves by a tenth per outcome, so that ten in a row multiply the
         cost by 23 and twenty by 560, while 1 % of stray errors on every endpoint changes next to nothing; a fixed
         latency penalty would let one stray error empty an endpoint for a minute. The share fades with τ too: an
-        endpoint that refuses everything is tried every few seconds, and one that recovered is found within about 15 s.
+        endpoint that refuses everything keeps about 3 % of its part of the traffic, and is found within about 15 s once
+        it has recovered.
 """
 
 from __future__ import annotations
