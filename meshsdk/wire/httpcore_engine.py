@@ -1,21 +1,24 @@
-"""The engine on httpcore, httpx's own: one httpcore pool per endpoint; blocking and asyncio side by side."""
+"""The engine on httpcore, httpx's own: its connections, in lanes of ours; blocking and asyncio side by side."""
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from typing import Any
 
+import anyio
 import httpcore
 
 from meshsdk.core.model import Endpoint, TransportFailure
 from meshsdk.wire.engine import Bounds, Headers, Request
 from meshsdk.wire.failures import FAULTS, failure
 from meshsdk.wire.httpcore_backend import AsyncBackend, Backend
-from meshsdk.wire.loops import LoopPools
-from meshsdk.wire.pools import Pools, Slot
+from meshsdk.wire.lanes import Lane, Lanes
+from meshsdk.wire.loops import PerLoop
 from meshsdk.wire.progress import Progress
 from meshsdk.wire.retry_after import retry_after
 
@@ -25,19 +28,23 @@ __all__ = ["AsyncHttpcoreEngine", "AsyncHttpcoreReply", "HttpcoreEngine", "Httpc
 _KEEP_ALIVE = 4.0
 
 # The host is never looked up (`Backend` knows the endpoint) nor sent (the `Host` header is among the headers).
-_SCHEME, _HOST = b"http", b"endpoint"
+_SCHEME, _HOST, _PORT = b"http", b"endpoint", 80
+_ORIGIN = httpcore.Origin(_SCHEME, _HOST, _PORT)
+
+_Lanes = Lanes[httpcore.HTTPConnection, threading.Semaphore]
+_Lane = Lane[httpcore.HTTPConnection, threading.Semaphore]
+_AsyncLanes = Lanes[httpcore.AsyncHTTPConnection, asyncio.Semaphore]
+_AsyncLane = Lane[httpcore.AsyncHTTPConnection, asyncio.Semaphore]
 
 
 class _Head:
-    """What both colours of a reply have in common: the head, and where the connection goes back to."""
+    """What both colours of a reply have in common: the head."""
 
-    __slots__ = ("_closed", "_pools", "_progress", "_response", "_slot")
+    __slots__ = ("_closed", "_progress", "_response")
 
-    def __init__(self, response: httpcore.Response, progress: Progress, pools: Pools[Any], slot: Slot[Any]) -> None:
+    def __init__(self, response: httpcore.Response, progress: Progress) -> None:
         self._response = response
         self._progress = progress
-        self._pools = pools
-        self._slot = slot
         self._closed = False
         progress.reading_body = True
 
@@ -65,7 +72,20 @@ class _Head:
 class HttpcoreReply(_Head):
     """A reply whose body is read by iterating."""
 
-    __slots__ = ()
+    __slots__ = ("_connection", "_lane", "_lanes")
+
+    def __init__(
+        self,
+        response: httpcore.Response,
+        progress: Progress,
+        lanes: _Lanes,
+        lane: _Lane,
+        connection: httpcore.HTTPConnection,
+    ) -> None:
+        super().__init__(response, progress)
+        self._lanes = lanes
+        self._lane = lane
+        self._connection = connection
 
     def __iter__(self) -> Iterator[bytes]:
         try:
@@ -81,14 +101,26 @@ class HttpcoreReply(_Head):
         try:
             self._response.close()
         finally:
-            self._pools.give(self._slot)
-            _close(self._pools)
+            _leave(self._lanes, self._lane, self._connection)
 
 
 class AsyncHttpcoreReply(_Head):
     """The same for asyncio."""
 
-    __slots__ = ()
+    __slots__ = ("_connection", "_lane", "_lanes")
+
+    def __init__(
+        self,
+        response: httpcore.Response,
+        progress: Progress,
+        lanes: _AsyncLanes,
+        lane: _AsyncLane,
+        connection: httpcore.AsyncHTTPConnection,
+    ) -> None:
+        super().__init__(response, progress)
+        self._lanes = lanes
+        self._lane = lane
+        self._connection = connection
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
@@ -105,8 +137,7 @@ class AsyncHttpcoreReply(_Head):
         try:
             await self._response.aclose()
         finally:
-            self._pools.give(self._slot)
-            await _aclose(self._pools)
+            await _aleave(self._lanes, self._lane, self._connection)
 
 
 class HttpcoreEngine:
@@ -118,7 +149,7 @@ class HttpcoreEngine:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._pools: Pools[httpcore.ConnectionPool] = Pools(_pool)
+        self._lanes: _Lanes = Lanes(threading.Semaphore)
         _engines.add(self)
 
     def send(self, endpoint: Endpoint, request: Request, bounds: Bounds) -> HttpcoreReply:
@@ -128,36 +159,36 @@ class HttpcoreEngine:
             TransportFailure: it failed; says how far it got.
             InvalidRequest: it is not valid HTTP/1.1.
         """
-        pools = self._pools
+        lanes = self._lanes
         progress = Progress(self._clock, bounds)
-        slot = pools.take(endpoint, bounds.max_connections, self._clock())
+        lane = lanes.enter(endpoint, bounds.max_connections, self._clock())
+        connection = None
         try:
-            _close(pools)
-            response = slot.pool.handle_request(_outgoing(request, progress))
+            connection = _connection(lanes, lane, progress)
+            response = connection.handle_request(_outgoing(request, progress))
         except FAULTS as error:
-            pools.give(slot)
+            _leave(lanes, lane, connection)
             raise TransportFailure(failure(error, progress)) from error
         except BaseException:
-            pools.give(slot)
+            _leave(lanes, lane, connection)
             raise
-        return HttpcoreReply(response, progress, pools, slot)
+        return HttpcoreReply(response, progress, lanes, lane, connection)
 
     def retire(self, gone: Collection[Endpoint]) -> None:
         """Close what is idle to endpoints that are no more; what is in flight finishes."""
-        self._pools.retire(gone)
-        _close(self._pools)
+        self._lanes.retire(gone)
+        _close(self._lanes)
 
     def close(self) -> None:
-        """Close every connection; a later `send` opens new ones."""
-        for pool in self._pools.drain():
-            pool.close()
+        """Close every connection, in use or not; a later `send` opens new ones."""
+        self._lanes.drain()
+        _close(self._lanes)
 
     def forget_inherited(self) -> None:
         """In a forked child: let go of the parent's connections without a byte, and without any of its locks."""
-        inherited, self._pools = self._pools, Pools(_pool)
-        for pool in inherited.everything():
-            for connection in pool.connections:
-                connection.close()
+        inherited, self._lanes = self._lanes, Lanes(threading.Semaphore)
+        for connection in inherited.everything():
+            connection.close()
 
 
 class AsyncHttpcoreEngine:
@@ -165,31 +196,32 @@ class AsyncHttpcoreEngine:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._loops: LoopPools[httpcore.AsyncConnectionPool] = LoopPools(_async_pool, _aclose_all)
+        self._loops: PerLoop[_AsyncLanes] = PerLoop(_async_lanes, _drain)
         _engines.add(self)
 
     async def send(self, endpoint: Endpoint, request: Request, bounds: Bounds) -> AsyncHttpcoreReply:
         """Send `request` to `endpoint` and wait for the reply's head; raises as `HttpcoreEngine.send` does."""
-        pools = self._loops.current() or await self._loops.enter()
+        lanes = self._loops.current() or await self._loops.enter()
         progress = Progress(self._clock, bounds)
-        slot = pools.take(endpoint, bounds.max_connections, self._clock())
+        lane = lanes.enter(endpoint, bounds.max_connections, self._clock())
+        connection = None
         try:
-            await _aclose(pools)
-            response = await slot.pool.handle_async_request(_outgoing(request, progress))
+            connection = await _async_connection(lanes, lane, progress)
+            response = await connection.handle_async_request(_outgoing(request, progress))
         except FAULTS as error:
-            pools.give(slot)
+            await _aleave(lanes, lane, connection)
             raise TransportFailure(failure(error, progress)) from error
         except BaseException:
-            pools.give(slot)
+            await _aleave(lanes, lane, connection)
             raise
-        return AsyncHttpcoreReply(response, progress, pools, slot)
+        return AsyncHttpcoreReply(response, progress, lanes, lane, connection)
 
     async def retire(self, gone: Collection[Endpoint]) -> None:
         """Close what is idle to endpoints that are no more; what is in flight finishes."""
-        pools = self._loops.current()
-        if pools is not None:
-            pools.retire(gone)
-            await _aclose(pools)
+        lanes = self._loops.current()
+        if lanes is not None:
+            lanes.retire(gone)
+            await _aclose(lanes)
 
     async def aclose(self) -> None:
         """Close every connection of the running loop; those of other loops close when their loop ends."""
@@ -197,49 +229,98 @@ class AsyncHttpcoreEngine:
 
     def forget_inherited(self) -> None:
         """In a forked child: forget the parent's loops. Their sockets belong to a loop that does not run here."""
-        self._loops = LoopPools(_async_pool, _aclose_all)
+        self._loops = PerLoop(_async_lanes, _drain)
 
 
-def _pool(endpoint: Endpoint, limit: int) -> httpcore.ConnectionPool:
-    return httpcore.ConnectionPool(
-        max_connections=limit or None,
-        keepalive_expiry=_KEEP_ALIVE,
-        network_backend=Backend(endpoint),
-    )
+def _connection(lanes: _Lanes, lane: _Lane, progress: Progress) -> httpcore.HTTPConnection:
+    """Pass the gate and take a connection; raises `PoolTimeout` without having passed."""
+    if lane.gate is not None and not lane.gate.acquire(timeout=progress.for_pool()):
+        raise httpcore.PoolTimeout
+    connection = lanes.reuse(lane)
+    if connection is None:
+        connection = httpcore.HTTPConnection(
+            _ORIGIN, keepalive_expiry=_KEEP_ALIVE, network_backend=Backend(lane.endpoint)
+        )
+        lanes.opened(lane, connection)
+    return connection
 
 
-def _async_pool(endpoint: Endpoint, limit: int) -> httpcore.AsyncConnectionPool:
-    return httpcore.AsyncConnectionPool(
-        max_connections=limit or None,
-        keepalive_expiry=_KEEP_ALIVE,
-        network_backend=AsyncBackend(endpoint),
-    )
+async def _async_connection(lanes: _AsyncLanes, lane: _AsyncLane, progress: Progress) -> httpcore.AsyncHTTPConnection:
+    if lane.gate is not None:
+        await _pass(lane.gate, progress)
+    connection = lanes.reuse(lane)
+    if connection is None:
+        connection = httpcore.AsyncHTTPConnection(
+            _ORIGIN, keepalive_expiry=_KEEP_ALIVE, network_backend=AsyncBackend(lane.endpoint)
+        )
+        lanes.opened(lane, connection)
+    return connection
+
+
+async def _pass(gate: asyncio.Semaphore, progress: Progress) -> None:
+    seconds = progress.for_pool()
+    if not gate.locked():
+        await gate.acquire()  # does not wait
+        return
+    try:
+        async with asyncio.timeout(seconds):
+            await gate.acquire()
+    except TimeoutError:
+        raise httpcore.PoolTimeout from None
+
+
+def _leave(lanes: _Lanes, lane: _Lane, connection: httpcore.HTTPConnection | None) -> None:
+    """End a send; without a connection it never passed the gate."""
+    try:
+        if connection is not None:
+            lanes.let_go(lane, connection, connection.is_idle() and not connection.is_closed())
+            _close(lanes)
+    finally:
+        if connection is not None and lane.gate is not None:
+            lane.gate.release()
+        lanes.leave(lane)
+
+
+async def _aleave(lanes: _AsyncLanes, lane: _AsyncLane, connection: httpcore.AsyncHTTPConnection | None) -> None:
+    try:
+        if connection is not None:
+            lanes.let_go(lane, connection, connection.is_idle() and not connection.is_closed())
+            await _aclose(lanes)
+    finally:
+        if connection is not None and lane.gate is not None:
+            lane.gate.release()
+        lanes.leave(lane)
 
 
 def _outgoing(request: Request, progress: Progress) -> httpcore.Request:
-    waits = {"connect": progress, "read": progress, "write": progress, "pool": progress.for_pool()}
+    waits = {"connect": progress, "read": progress, "write": progress}
     return httpcore.Request(
         request.method,
-        httpcore.URL(scheme=_SCHEME, host=_HOST, target=request.target),
+        httpcore.URL(scheme=_SCHEME, host=_HOST, port=_PORT, target=request.target),
         headers=request.headers,
         content=request.body,
         extensions={**request.extensions, "timeout": waits},
     )
 
 
-def _close(pools: Pools[httpcore.ConnectionPool]) -> None:
-    for pool in pools.spent():
-        pool.close()
+def _close(lanes: _Lanes) -> None:
+    while (connection := lanes.spent()) is not None:
+        connection.close()
 
 
-async def _aclose(pools: Pools[httpcore.AsyncConnectionPool]) -> None:
-    for pool in pools.spent():
-        await pool.aclose()
+async def _aclose(lanes: _AsyncLanes) -> None:
+    while (connection := lanes.spent()) is not None:
+        with anyio.CancelScope(shield=True):  # being cancelled is no reason to leave a socket open
+            await connection.aclose()
 
 
-async def _aclose_all(pools: Pools[httpcore.AsyncConnectionPool]) -> None:
-    for pool in pools.drain():
-        await pool.aclose()
+def _async_lanes() -> _AsyncLanes:
+    return Lanes(asyncio.Semaphore)
+
+
+async def _drain(lanes: _AsyncLanes) -> None:
+    lanes.drain()
+    await _aclose(lanes)
 
 
 _engines: weakref.WeakSet[HttpcoreEngine | AsyncHttpcoreEngine] = weakref.WeakSet()

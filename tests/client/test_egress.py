@@ -89,7 +89,7 @@ async def test_proxy_variables_do_not_take_calls_away(
         wrapped = colour.transport(mesh)
         if isinstance(colour, Blocking):
             with httpx.Client(transport=wrapped) as plain:
-                assert plain.get("http://payments/").status_code == 200
+                assert plain.get("http://payments/").status_code == 200  # noqa: ASYNC212
         else:
             async with httpx.AsyncClient(transport=wrapped) as plain:
                 assert (await plain.get("http://payments/")).status_code == 200
