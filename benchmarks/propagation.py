@@ -1,8 +1,8 @@
 """How long a change in Consul takes to reach calls: from the write to the start of the first call that obeys it.
 
-A real Consul, one process calling as fast as it can. A policy change sets a new attempt timeout, which every call carries
-to the server in a header and the server sends back. An instance change takes an instance out of maintenance, and the
-first answer from it counts.
+A real Consul, one process calling as fast as it can. A policy change sets a new attempt timeout, which every call
+carries to the server in a header and the server sends back. An instance change takes an instance out of maintenance,
+and the first answer from it counts.
 
     python benchmarks/propagation.py --changes 200
 """
@@ -104,7 +104,8 @@ async def instance_changes(consul: Consul, http: httpx.AsyncClient, ports: tuple
 
 def report(what: str, took: list[float]) -> float:
     p50, p99 = statistics.median(took), statistics.quantiles(took, n=100)[98]
-    figures = "   ".join(f"{name} {value * 1e3:6.1f} ms" for name, value in (("p50", p50), ("p99", p99), ("max", max(took))))
+    named = {"p50": p50, "p99": p99, "max": max(took)}
+    figures = "   ".join(f"{name} {value * 1e3:6.1f} ms" for name, value in named.items())
     print(f"{what:<18} {len(took):4} changes   {figures}")
     return p99
 

@@ -67,4 +67,5 @@ def read(entry: KeyValue) -> Document:
     Raises:
         PolicyError: the document has mistakes.
     """
-    return parse(entry.value or b"", entry.key)
+    name = entry.key.removeprefix(PREFIX)
+    return parse(entry.value or b"", entry.key, f"{name}@{entry.modify_index}")

@@ -1,0 +1,230 @@
+"""`Mesh`: where the parts of one process are put together. It wires everything and decides nothing."""
+
+from __future__ import annotations
+
+import logging
+import random
+import ssl
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from meshsdk import client as clients
+from meshsdk.config import Settings, load
+from meshsdk.discovery import Directory, ServiceStatus
+from meshsdk.discovery.background import background
+from meshsdk.identity.contexts import consul_context
+from meshsdk.server.server import Server
+from meshsdk.telemetry import otel, threads
+from meshsdk.telemetry.access_log import AccessLog
+from meshsdk.telemetry.context import current, remaining_deadline
+from meshsdk.telemetry.instruments import Reading
+from meshsdk.telemetry.metrics import Metrics
+from meshsdk.telemetry.sinks import Fanout
+from meshsdk.telemetry.tracing import Tracing
+from meshsdk_registry import Consul
+
+if TYPE_CHECKING:
+    import httpx
+
+    from meshsdk.core.cluster import Cluster
+    from meshsdk.server.asgi import ASGIApp, MeshASGI
+    from meshsdk.server.wsgi import MeshWSGI, WSGIApp
+
+__all__ = ["Mesh", "open_consul"]
+
+log = logging.getLogger("meshsdk")
+
+
+class Mesh:
+    """One process's place in the mesh.
+
+        mesh = Mesh("checkout", port=8001)
+        mesh.instrument(app)                     # FastAPI, Starlette or Flask
+        http = mesh.async_client()               # an httpx.AsyncClient
+        await http.get("http://payments/charge")
+
+    Args:
+        service: our own name, a DNS label; `MESH_SERVICE` where not given.
+        port: the port callers reach us on; a process without one only calls others and is not registered.
+        settings: any other field of `meshsdk.config.Settings`, such as `consul_url=` or `zone=`; what is not given
+            comes from MESH_* and CONSUL_* variables.
+
+    Raises:
+        ConfigError: a setting is wrong; all of them are named.
+    """
+
+    def __init__(self, service: str | None = None, *, port: int | None = None, **settings: Any) -> None:
+        self.settings = load({"service": service, "port": port, **settings})
+        self.metrics = Metrics()
+        self._tracing = Tracing()
+        self._sink: Fanout[Any] = Fanout(self.metrics.sink, AccessLog(self.settings.service))
+        self.directory = Directory(
+            lambda: open_consul(self.settings),
+            caller=self.settings.service,
+            consul_url=self.settings.consul_url,
+            background=background(),
+            clock=time.monotonic,
+            rng=random.Random(),
+            sink=self._sink,
+            first_wait=self.settings.first_wait,
+            grace=self.settings.removal_grace,
+            idle_watch=self.settings.idle_watch,
+            state_dir=self.settings.state_dir,
+        )
+        self.metrics.observe_gauges(self._readings)
+        otel.export(self.metrics, self.settings.service)
+        threads.follow()
+        self._server: Server | None = None
+        self._transport: clients.MeshTransport | None = None
+        self._async_transport: clients.AsyncMeshTransport | None = None
+
+    def __repr__(self) -> str:
+        phase = f", {self._server.phase}" if self._server else ""
+        return f"<Mesh {self.settings.service}{phase}>"
+
+    # --- calling others ---------------------------------------------------------------------------------------------
+
+    def client(self, **options: Any) -> httpx.Client:
+        """An `httpx.Client` whose calls to mesh services follow the policy; `options` are httpx's own."""
+        return clients.client(self.transport(), **options)
+
+    def async_client(self, **options: Any) -> httpx.AsyncClient:
+        """An `httpx.AsyncClient` whose calls to mesh services follow the policy; `options` are httpx's own."""
+        return clients.async_client(self.async_transport(), **options)
+
+    def transport(self, *, egress: httpx.BaseTransport | None = None) -> clients.MeshTransport:
+        """A transport for an `httpx.Client` of your own; `egress` takes the calls to hosts outside the mesh."""
+        return clients.MeshTransport(self.directory, tracing=self._tracing, egress=egress)
+
+    def async_transport(self, *, egress: httpx.AsyncBaseTransport | None = None) -> clients.AsyncMeshTransport:
+        """A transport for an `httpx.AsyncClient` of your own; `egress` takes the calls to hosts outside the mesh."""
+        return clients.AsyncMeshTransport(self.directory, tracing=self._tracing, egress=egress)
+
+    # --- being called -----------------------------------------------------------------------------------------------
+
+    def instrument(self, app: Any) -> None:
+        """Put the mesh around a FastAPI, Starlette or Flask application, in place.
+
+        Raises:
+            TypeError: it is none of them; `asgi` and `wsgi` take any other.
+        """
+        self._served().instrument(app)
+
+    def asgi(self, app: ASGIApp) -> MeshASGI:
+        """Put the mesh around any ASGI application; serve what is returned."""
+        return self._served().asgi(app)
+
+    def wsgi(self, app: WSGIApp) -> MeshWSGI:
+        """Put the mesh around any WSGI application; serve what is returned."""
+        return self._served().wsgi(app)
+
+    def peer(self) -> str | None:
+        """Who is calling: the SPIFFE id that was verified for the request being served; None without one."""
+        inbound = current.get()
+        return inbound.peer if inbound else None
+
+    def deadline(self) -> float | None:
+        """Seconds left for the request being served, 0 if none; None where its caller set no deadline."""
+        until = remaining_deadline()
+        return None if until is None else max(0.0, until - time.monotonic())
+
+    # --- looking inside, and the end --------------------------------------------------------------------------------
+
+    def status(self) -> tuple[ServiceStatus, ...]:
+        """What is known of every service that is called, and how old it is."""
+        return self.directory.status()
+
+    def close(self) -> None:
+        """Leave the mesh: deregister, stop watching. Clients are closed by whoever made them."""
+        if self._server is not None:
+            self._server.close()
+        self.directory.close()
+
+    async def aclose(self) -> None:
+        """The same from asyncio."""
+        if self._server is not None:
+            await self._server.aclose()
+        await self.directory.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _served(self) -> Server:
+        if self._server is None:
+            self._server = Server(
+                self.settings,
+                background=background(),
+                consul=lambda: open_consul(self.settings),
+                policy_versions=self.directory.policy_versions,
+                metrics=self.metrics,
+                sink=self._sink,
+                tracing=self._tracing,
+            )
+        return self._server
+
+    def _readings(self) -> Iterator[Reading]:
+        for status in self.directory.status():
+            labels = (status.service,)
+            yield Reading("mesh.registry.staleness", labels, status.age)
+            yield Reading("mesh.registry.disconnected", labels, float(not status.connected))
+            yield Reading("mesh.policy.rejected", labels, float(bool(status.policy_problem)))
+            cluster = self.directory.peek(status.service)
+            if cluster is not None:
+                yield from _readings_of(cluster)
+
+
+def _readings_of(cluster: Cluster) -> Iterator[Reading]:
+    labels = (cluster.service,)
+    yield Reading("mesh.client.in_flight", labels, cluster.in_flight)
+    yield Reading("mesh.client.retry_budget", labels, cluster.budget_balance)
+    now = time.monotonic()
+    counts = dict.fromkeys(("healthy", "unhealthy", "ejected", "limbo"), 0)
+    for state in cluster.states():
+        endpoint = state.endpoint
+        counts[
+            "limbo"
+            if endpoint.limbo
+            else "unhealthy"
+            if not endpoint.healthy
+            else "ejected"
+            if state.ejected_until > now
+            else "healthy"
+        ] += 1
+    for name, count in counts.items():
+        yield Reading("mesh.client.endpoints", (cluster.service, name), count)
+
+
+def open_consul(settings: Settings) -> Consul:
+    """Make a client of Consul as the settings say; to be used in one event loop.
+
+    Raises:
+        ConfigError: a TLS file cannot be used.
+    """
+    tls: ssl.SSLContext | None = None
+    if settings.consul_url.startswith("https://"):
+        cacert, cert, key = (
+            Path(name) if name else None for name in (settings.consul_cacert, settings.consul_cert, settings.consul_key)
+        )
+        tls = consul_context(datetime.now(UTC), cacert=cacert, cert=cert, key=key)
+    return Consul(
+        settings.consul_url,
+        token=settings.consul_token,
+        token_file=settings.consul_token_file,
+        datacenter=settings.datacenter,
+        tls=tls,
+    )
