@@ -31,7 +31,7 @@ class ConsulAddress:
     @classmethod
     def parse(cls, url: str) -> ConsulAddress:
         """Read `url`; "host:port" means http, as in CONSUL_HTTP_ADDR. Raise ValueError saying what to write."""
-        text = url.strip().rstrip("/")
+        text = url.strip()
         if text.startswith("unix://"):
             path = text.removeprefix("unix://")
             if not path.startswith("/"):
@@ -48,7 +48,7 @@ class ConsulAddress:
             raise ValueError(f"Consul address {given!r}: {error}; write {_FORMS}") from error
         if parts.scheme not in {"http", "https"} or not host or port == 0 or " " in text:
             raise ValueError(f"Consul address {given!r}: write {_FORMS}")
-        if parts.path or parts.query or parts.fragment or parts.username:
+        if parts.path not in {"", "/"} or parts.query or parts.fragment or parts.username:
             raise ValueError(f"Consul address {given!r}: leave out all but scheme, host and port; write {_FORMS}")
         port = port or (443 if parts.scheme == "https" else 8500)
         shown = f"[{host}]" if ":" in host else host

@@ -1,7 +1,7 @@
 """An async client of Consul's HTTP API: typed answers, one error tree, blocking queries.
 
-py-consul's API classes build the requests where they can. Raw where they cannot: they know no `stale` for health, put
-a check's output into the URL, and lose the index of what they call not blockable.
+py-consul's API classes build the requests that write and those to the agent. Blocking reads and heartbeats are sent
+raw: py-consul knows no `stale` for health, takes broken base64 for a value, and puts a check's output into the URL.
 """
 
 from __future__ import annotations
@@ -160,8 +160,8 @@ class Consul:
 
     async def services(self, *, index: int = 0, wait: float = 0.0) -> Answer[Mapping[str, tuple[str, ...]]]:
         """Return the names of all services with their tags. See `instances` for `index` and `wait`."""
-        asked = self._api.catalog.services(consistency=self._consistency, **_blocking(index, wait))
-        return _read(await asked, lambda pair: decode.services(pair[1]))
+        reply = await self._get("/v1/catalog/services", index, wait, self.datacenter, *self._any_server)
+        return _read(reply, lambda pair: decode.services(pair[1]))
 
     async def instances(
         self, service: str, *, index: int = 0, wait: float = 0.0, datacenter: str | None = None
@@ -172,28 +172,22 @@ class Consul:
             index: of the last answer; Consul holds the query until something newer is there. 0 answers at once.
             wait: seconds Consul may hold it, at most 240.
         """
-        params: list[tuple[str, Any]] = list(_blocking(index, wait).items())
-        if where := datacenter or self.datacenter:
-            params.append(("dc", where))
-        if self._stale:
-            params.append(("stale", ""))
         path = f"/v1/health/service/{check_service(service)}"
-        asked = self._transport.request("GET", path, params, callback=CB.json(index=True))
-        return _read(await asked, lambda pair: decode.instances(pair[1]))
+        reply = await self._get(path, index, wait, datacenter or self.datacenter, *self._any_server)
+        return _read(reply, lambda pair: decode.instances(pair[1]))
 
     # --- KV -----------------------------------------------------------------------------------------
 
     async def key(self, key: str, *, index: int = 0, wait: float = 0.0) -> Answer[KeyValue | None]:
         """Return one key as the leader knows it, or None. See `instances` for `index` and `wait`."""
-        asked = self._api.kv.get(check_key(key), **_blocking(index, wait))
-        return _read(await asked, lambda pair: decode.key_values([pair[1]])[0] if pair[1] else None)
+        reply = await self._get(f"/v1/kv/{check_key(key)}", index, wait, self.datacenter)
+        return _read(reply, lambda pair: decode.key_values(pair[1])[0] if pair[1] else None)
 
     async def keys(self, prefix: str, *, index: int = 0, wait: float = 0.0) -> Answer[tuple[KeyValue, ...]]:
         """Return all keys under a prefix, none if it does not exist. See `instances` for `index` and `wait`."""
-        asked = self._api.kv.get(
-            check_prefix(prefix), recurse=True, consistency=self._consistency, **_blocking(index, wait)
-        )
-        return _read(await asked, lambda pair: decode.key_values(pair[1] or []))
+        path = f"/v1/kv/{check_prefix(prefix)}"
+        reply = await self._get(path, index, wait, self.datacenter, ("recurse", ""), *self._any_server)
+        return _read(reply, lambda pair: decode.key_values(pair[1] or []))
 
     async def put(self, key: str, value: bytes, *, cas: int | None = None, flags: int = 0) -> bool:
         """Write a key; return False when `cas` is no longer its ModifyIndex (0: it must not exist yet).
@@ -236,8 +230,13 @@ class Consul:
         return (await asked).value
 
     @property
-    def _consistency(self) -> str:
-        return "stale" if self._stale else "default"
+    def _any_server(self) -> list[tuple[str, str]]:
+        return [("stale", "")] if self._stale else []
+
+    async def _get(self, path: str, index: int, wait: float, datacenter: str | None, *params: tuple[str, str]) -> Reply:
+        where = [("dc", datacenter)] if datacenter else []
+        asked = [*_blocking(index, wait), *where, *params]
+        return await self._transport.request("GET", path, asked, callback=CB.json(index=True))
 
     async def _update(self, check_id: str, status: str, output: str) -> None:
         # Not py-consul's ttl_pass: it puts the output into the URL, where 4 KiB of it do not belong.
@@ -260,12 +259,12 @@ def _read(reply: Reply, decoder: Callable[[Any], T]) -> Answer[T]:
         raise misunderstood(reply.source, error) from error
 
 
-def _blocking(index: int, wait: float) -> dict[str, Any]:
+def _blocking(index: int, wait: float) -> list[tuple[str, Any]]:
     if index <= 0:
-        return {}
+        return []
     if not 0 <= wait <= MAX_WAIT:
         raise ValueError(f"wait {wait}: write 0 to {MAX_WAIT:g} seconds")
-    return {"index": index, "wait": _duration(max(wait, 0.001))}
+    return [("index", index), ("wait", _duration(max(wait, 0.001)))]
 
 
 def _duration(seconds: float) -> str:
@@ -287,11 +286,7 @@ def _operation(step: Operation) -> dict[str, Any]:
 
 
 def _results(body: Any) -> tuple[KeyValue, ...]:
-    pairs = [dict(entry["KV"]) for entry in body["Results"] or []]
-    for pair in pairs:
-        if pair.get("Value") is not None:
-            pair["Value"] = base64.b64decode(pair["Value"], validate=True)
-    return decode.key_values(pairs)
+    return decode.key_values([entry["KV"] for entry in body["Results"] or []])
 
 
 def _text(body: Any) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -22,8 +24,8 @@ def agent_info(body: object) -> AgentInfo:
 
 
 def services(body: object) -> dict[str, tuple[str, ...]]:
-    """`/v1/catalog/services`: tags by name."""
-    return {name: _texts(tags, f"[{name}]") for name, tags in _as(body, dict, "body").items()}
+    """`/v1/catalog/services`: tags by name, sorted, because Consul lists them in any order."""
+    return {name: tuple(sorted(_texts(tags, f"[{name}]"))) for name, tags in _as(body, dict, "body").items()}
 
 
 def instances(body: object) -> tuple[Instance, ...]:
@@ -33,7 +35,7 @@ def instances(body: object) -> tuple[Instance, ...]:
 
 
 def key_values(body: object) -> tuple[KeyValue, ...]:
-    """`/v1/kv/:key`, single or recursive, with the values decoded from base64 (py-consul does that)."""
+    """`/v1/kv/:key`, single or recursive."""
     return tuple(_key_value(entry, f"[{n}]") for n, entry in enumerate(_as(body, list, "body")))
 
 
@@ -92,7 +94,7 @@ def _key_value(entry: object, where: str) -> KeyValue:
     value = pair.get("Value")
     return KeyValue(
         key=_get(pair, "Key", str, where),
-        value=None if value is None else _as(value, bytes, f"{where}.Value"),
+        value=None if value is None else _bytes(value, f"{where}.Value"),
         modify_index=_get(pair, "ModifyIndex", int, where),
         flags=_as(pair.get("Flags", 0), int, f"{where}.Flags"),
     )
@@ -123,6 +125,13 @@ def _local_check(entry: object, where: str) -> LocalCheck:
         output=_as(check.get("Output", ""), str, f"{where}.Output"),
         service_id=_as(check.get("ServiceID", ""), str, f"{where}.ServiceID"),
     )
+
+
+def _bytes(value: object, where: str) -> bytes:
+    try:
+        return base64.b64decode(_as(value, str, where), validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"{where}: expected base64, {error}") from error
 
 
 def _texts(value: object, where: str) -> tuple[str, ...]:

@@ -60,8 +60,12 @@ class _Trace:
 
     def hung_up(self, error: Exception, now: float) -> bool:
         """Whether a connection of the request's own was closed on arrival, without a word."""
-        broken = isinstance(error, httpx.ReadError | httpx.WriteError | httpx.RemoteProtocolError)
-        return broken and self.fresh and not self.answered and now - self.started < HUNG_UP_AT_ONCE
+        closed = isinstance(error, httpx.ReadError | httpx.WriteError) or "disconnected" in str(error)
+        return closed and self.fresh and not self.answered and now - self.started < HUNG_UP_AT_ONCE
+
+    def not_http(self, error: Exception) -> bool:
+        """Whether what came back is not HTTP: another program listens there."""
+        return isinstance(error, httpx.RemoteProtocolError) and not self.answered and "disconnected" not in str(error)
 
 
 class Transport(base.HTTPClient):
@@ -159,8 +163,10 @@ class Transport(base.HTTPClient):
             async with asyncio.timeout(patience + self._timeout):
                 return await self._client.send(request)
         except (httpx.HTTPError, TimeoutError, OSError) as error:
-            hung_up = trace.hung_up(error, clock())
-            raise unanswered(f"{method} {path} at {self._address.url}", error, hung_up=hung_up) from error
+            source = f"{method} {path} at {self._address.url}"
+            if trace.not_http(error):
+                raise misunderstood(source, error) from error
+            raise unanswered(source, error, hung_up=trace.hung_up(error, clock())) from error
 
 
 class PyConsul(base.Consul):
@@ -211,7 +217,7 @@ _TOLD: tuple[tuple[type[Exception], str], ...] = (
     (httpx.TimeoutException, "no answer in time"),
     (TimeoutError, "no complete answer in time"),
     (httpx.ReadError, "the connection broke"),
-    (httpx.RemoteProtocolError, "the answer broke off or is not HTTP"),
+    (httpx.RemoteProtocolError, "the connection closed before the answer was complete"),
     (Exception, "the request failed"),
 )
 

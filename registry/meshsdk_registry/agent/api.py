@@ -67,7 +67,8 @@ class Api:
             "/v1/kv/{key:path}": {"GET": self._read(self._get_key), "PUT": self._put_key, "DELETE": self._delete_key},
             "/v1/txn": {"PUT": self._txn},
         }
-        return [Route(path, _answering(handlers), methods=_METHODS) for path, handlers in table.items()]
+        routes = [Route(path, _answering(handlers), methods=_METHODS) for path, handlers in table.items()]
+        return [*routes, Route("/{path:path}", _unknown, methods=_METHODS)]
 
     def _read(self, query: Query) -> Handler:
         async def answer(request: Request) -> Response:
@@ -260,6 +261,10 @@ def _answering(handlers: Mapping[str, Handler]) -> Handler:
             return PlainTextResponse(refused.text, refused.status)
 
     return answer
+
+
+async def _unknown(_request: Request) -> Response:
+    return Response(status_code=404)
 
 
 async def _body(request: Request) -> bytes:

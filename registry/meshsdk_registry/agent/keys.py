@@ -69,12 +69,13 @@ class Keys:
         return True
 
     def delete(self, key: str, *, cas: int | None = None) -> bool:
-        """Delete a key; False when `cas` is not its ModifyIndex. One that is not there is True without `cas`."""
+        """Delete a key; False when `cas` is not its ModifyIndex. One that is not there is True either way."""
         old = self._entries.get(key)
-        if cas is not None and (old is None or cas != old.modified):
+        if old is None:
+            return True
+        if cas is not None and cas != old.modified:
             return False
-        if old:
-            self._bury([key])
+        self._bury([key])
         return True
 
     def delete_under(self, prefix: str) -> None:

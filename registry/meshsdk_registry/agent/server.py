@@ -185,7 +185,9 @@ class DevAgent:
             listener = socket.socket(socket.AF_UNIX)
             listener.bind(self.uds)
             return listener
-        listener = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET)
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        # The protocol is named because asyncio sets TCP_NODELAY only then; else each answer waits 40 ms for an ACK.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((self.host, self.port))

@@ -93,7 +93,8 @@ def service_health(state: State, service: Service) -> dict[str, Any]:
 def catalog_service(state: State, service: Service) -> dict[str, Any]:
     """An instance of `/v1/catalog/service/:name`."""
     shown = node(state.catalog.nodes[service.node], state.datacenter)
-    fields = {f"Service{name}": value for name, value in local_service(service).items() if name != "Service"}
+    known = {"Kind": "", "Proxy": {}, "Connect": {}, **local_service(service)}
+    fields = {f"Service{name}": value for name, value in known.items() if name != "Service"}
     shown["NodeMeta"] = shown.pop("Meta")
     return {
         **shown,
