@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import Future
 from typing import Any
 
+from meshsdk.identity.peer import asgi_peer
 from meshsdk.server.answers import Answer, method_not_allowed, overdue
 from meshsdk.server.inbound import Intake, Page, ServedRequest
 from meshsdk.server.lifecycle import Lifecycle
@@ -111,6 +112,7 @@ class MeshASGI:
             scheme=scope.get("scheme", "http"),
             server=scope.get("server"),
             client=client[0] if client else "",
+            peer=asgi_peer(scope),
         )
 
     async def _own(self, page: Page, scope: Scope, send: Send) -> None:

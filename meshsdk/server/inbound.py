@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 
+from meshsdk.identity.spiffe import SpiffeId
 from meshsdk.server.answers import Answer, expired
 from meshsdk.server.deadline import ENVOY_HEADER, GRPC_HEADER, Timeout, read_timeout
 from meshsdk.telemetry.context import Inbound
@@ -166,7 +167,7 @@ class Intake:
         scheme: str = "http",
         server: tuple[str, int | None] | None = None,
         client: str = "",
-        peer: str | None = None,
+        peer: SpiffeId | None = None,
     ) -> ServedRequest:
         """Take a request in.
 
@@ -181,12 +182,13 @@ class Intake:
         self._sink(RequestStarted(method))
         host, port = server or ("", None)
         span = self._tracing.begin_request(headers, method, path, scheme=scheme, host=host, port=port, client=client)
-        if peer is not None:
-            span.set_peer(peer)
+        identity = None if peer is None else str(peer)
+        if identity is not None:
+            span.set_peer(identity)
         named = [pair for pair in headers if pair[0] in _TIMEOUT_HEADERS]
         timeout = self._timeout(named) if named else None
         deadline = None if timeout is None or timeout.seconds is None else started + timeout.seconds
-        inbound = Inbound(deadline, span.inbound_trace, peer)
+        inbound = Inbound(deadline, span.inbound_trace, identity)
         request = ServedRequest(
             self, span, inbound, method=method, path=path, client=client, timeout=timeout, started=started
         )

@@ -4,8 +4,8 @@ Rule 1: a process is registered after its own middleware has been asked somethin
 Importing the application proves nothing: a preloading master, a shell and a test import it too.
 Rule 2: on the first signal callers are told (maintenance), given the time to have seen it, and only then is the signal
 given on to the server, which closes the door and finishes what is in flight. Outgoing calls work all the while.
-Rule 3: an instance leaves Consul with its last worker (rule 2 of workers.py), and a forked child of a serving process
-is no part of it until it serves itself.
+Rule 3: an instance leaves Consul with its last worker (rule 2 of workers.py) unless another will take its place
+(supervisor.py). A forked child of a serving process is no part of it until it serves itself.
 Rule 4: Consul may be away: leaving never takes longer than `drain_wait` and one second.
 """
 
@@ -18,22 +18,34 @@ import os
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from typing import Any
 from weakref import WeakSet
 
 from meshsdk.config import Settings
+from meshsdk.discovery.background import Background
 from meshsdk.server.probe import ask, listens
 from meshsdk.server.scrape import MetricsPort
 from meshsdk.server.signals import Signals
+from meshsdk.server.supervisor import will_replace
 from meshsdk.server.waiting import Flag, either
 from meshsdk.server.workers import Workers
-from meshsdk_registry import Back, Consul, Event, Heartbeat, Held, Lost, Registered, Registration, RegistryError
+from meshsdk_registry import (
+    Back,
+    Consul,
+    Event,
+    Heartbeat,
+    Held,
+    Lost,
+    Missing,
+    Registered,
+    Registration,
+    RegistryError,
+)
 
-__all__ = ["Background", "ConsulFactory", "Lifecycle", "Phase", "registration_of"]
+__all__ = ["ConsulFactory", "Lifecycle", "Phase", "registration_of"]
 
 log = logging.getLogger("meshsdk.server")
 
-T = TypeVar("T")
 ConsulFactory = Callable[[], Consul]
 
 # How long Consul is waited for at the end, in two halves: for the maintenance, and for the deregistration.
@@ -42,7 +54,7 @@ _CONSUL_WAIT = 0.5
 _FIRST_PROBE, _FAST_PROBE, _SLOW_PROBE = 0.05, 1.0, 10.0
 _FAST_FOR = 60.0
 # Silence about a port that does not answer: imports of a large application take some seconds.
-_PATIENCE = 10.0
+_PATIENCE = 5.0
 
 
 class Phase(StrEnum):
@@ -52,13 +64,6 @@ class Phase(StrEnum):
     READY = "ready"
     DRAINING = "draining"
     STOPPED = "stopped"
-
-
-class Background(Protocol):
-    """The one thread with an event loop that all work beside requests runs on."""
-
-    def submit(self, work: Callable[[], Coroutine[Any, Any, T]], /) -> Future[T]:
-        """Run a coroutine there."""
 
 
 def registration_of(settings: Settings, instance: str, address: str) -> Registration | None:
@@ -213,7 +218,7 @@ class Lifecycle:
     def _live(self) -> None:
         if self._life is None:
             self._life = self._background.submit(self._run)
-            # After the background's own, which it registered with its thread: the last one is called first.
+            # Called before the background's own, which was registered at its import: the last one comes first.
             atexit.register(self._at_exit)
 
     async def _run(self) -> None:
@@ -224,7 +229,7 @@ class Lifecycle:
                 await self._until_serving(self._registration)
             if self._beside is not None and not self._leave.is_set:
                 beside = asyncio.create_task(self._beside.run())
-            if self._registration is not None and not self._leave.is_set:
+            if self._registration is not None and self._served.is_set:
                 await self._present(self._registration)
             else:
                 await either(None, self._leave)
@@ -279,14 +284,18 @@ class Lifecycle:
     async def _depart(self, heartbeat: Heartbeat) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        if not await self._workers.any_serving():
+        if not await self._followed(heartbeat.registration):
             await _bounded("put into maintenance", heartbeat, heartbeat.drain())
         await either(self._drain_wait - (loop.time() - began), self._hurry)
-        if await self._workers.any_serving():
-            log.info("%s stays registered: other workers serve", heartbeat.registration.id)
+        if await self._followed(heartbeat.registration):
+            log.info("%s stays registered: other workers serve it", heartbeat.registration.id)
             await self._workers.tell_one("inherit", self._legacy())
         else:
             await _bounded("deregistered", heartbeat, heartbeat.deregister())
+
+    async def _followed(self, registration: Registration) -> bool:
+        """Whether another worker serves the instance, or will."""
+        return await self._workers.any_serving() or will_replace(registration.port, signalled=bool(self._signal))
 
     async def _until_idle(self) -> None:
         """Nobody else waits for requests in flight where the handler behind ours just ends the process."""
@@ -332,6 +341,8 @@ async def _bounded(what: str, heartbeat: Heartbeat, work: Coroutine[Any, Any, No
     try:
         async with asyncio.timeout(_CONSUL_WAIT):
             await work
+    except Missing:
+        log.debug("%s was not %s: Consul does not know it", heartbeat.registration.id, what)
     except (RegistryError, TimeoutError) as error:
         why = str(error) or f"Consul did not answer within {_CONSUL_WAIT:g} s"
         log.warning("%s was not %s: %s", heartbeat.registration.id, what, why)

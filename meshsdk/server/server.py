@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from meshsdk.config import Settings
+from meshsdk.discovery.background import Background
 from meshsdk.server.address import instance_id, own_address
 from meshsdk.server.answers import Answer
 from meshsdk.server.asgi import ASGIApp, MeshASGI
 from meshsdk.server.inbound import Intake, Page, RequestSink
 from meshsdk.server.instrument import instrument
-from meshsdk.server.lifecycle import Background, ConsulFactory, Lifecycle, Phase, registration_of
+from meshsdk.server.lifecycle import ConsulFactory, Lifecycle, Phase, registration_of
 from meshsdk.server.scrape import MetricsPort, Scrape
 from meshsdk.server.workers import SERVING, Workers
 from meshsdk.server.wsgi import MeshWSGI, WSGIApp

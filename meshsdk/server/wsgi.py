@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any
 
+from meshsdk.identity.peer import wsgi_peer
 from meshsdk.server.answers import Answer, method_not_allowed
 from meshsdk.server.inbound import Intake, Page, ServedRequest
 from meshsdk.telemetry.context import current
@@ -75,6 +76,7 @@ class MeshWSGI:
             scheme=environ["wsgi.url_scheme"],
             server=(environ.get("SERVER_NAME", ""), int(port) if port.isdecimal() else None),
             client=environ.get("REMOTE_ADDR", ""),
+            peer=wsgi_peer(environ),
         )
 
     def _own(self, page: Page, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

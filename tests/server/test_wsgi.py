@@ -64,7 +64,7 @@ def test_request_is_told_once(intake: Intake, told: Any) -> None:
 
 def test_adapter_keeps_to_the_specification(intake: Intake) -> None:
     app = validator(MeshWSGI(validator(hello), intake))
-    body = app(environ_of(QUERY_STRING=""), Started())
+    body = app(environ_of(QUERY_STRING="", SCRIPT_NAME=""), Started())
     assert finish(body) == b"hello"
 
 
@@ -150,7 +150,7 @@ def test_second_start_response_with_exc_info_wins(intake: Intake, told: Any) -> 
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         start_response("200 OK", [])
         try:
-            raise ValueError("late")
+            int("late")
         except ValueError:
             start_response("500 Oops", [], sys.exc_info())
         return [b"sorry"]

@@ -16,7 +16,7 @@ from meshed import SERVER
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     yield
     if name := os.environ.get("TEST_HOOK_FILE"):
-        Path(name).write_text("ran")
+        await asyncio.to_thread(Path(name).write_text, "ran")
 
 
 app = FastAPI(lifespan=lifespan)

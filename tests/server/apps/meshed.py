@@ -6,7 +6,7 @@ import logging
 import sys
 
 from meshsdk.config import load
-from loopthread import LoopThread
+from meshsdk.discovery.background import Background
 from meshsdk.server.server import Server
 from meshsdk.telemetry.metrics import Metrics
 from meshsdk.telemetry.tracing import Tracing
@@ -19,7 +19,7 @@ SETTINGS = load({})
 METRICS = Metrics()
 SERVER = Server(
     SETTINGS,
-    background=LoopThread(),
+    background=Background(),
     consul=lambda: Consul(SETTINGS.consul_url),
     policy_versions=lambda: {"payments": "payments@41"},
     metrics=METRICS,
