@@ -6,7 +6,7 @@ import asyncio
 import threading
 
 import pytest
-from opentelemetry import baggage, trace
+from opentelemetry import baggage, propagate, trace
 from opentelemetry import context as otel
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -16,8 +16,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from meshsdk.errors import ConnectionLost
 from meshsdk.telemetry.context import Inbound, current
+from meshsdk.telemetry.conventions import safe_url
 from meshsdk.telemetry.propagate import extract
-from meshsdk.telemetry.spans import safe_url
 from meshsdk.telemetry.tracing import Tracing, current_trace_id
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -267,7 +267,8 @@ class TestRequests:
     def test_a_request_of_anothers_instrumentation_is_enriched(
         self, spans: InMemorySpanExporter, provider: TracerProvider
     ):
-        with provider.get_tracer("other").start_as_current_span("theirs", kind=SpanKind.SERVER) as theirs:
+        came = propagate.extract({"traceparent": INCOMING[0][1].decode()})
+        with provider.get_tracer("other").start_as_current_span("theirs", came, kind=SpanKind.SERVER) as theirs:
             request = Tracing(provider).begin_request(INCOMING, "GET", "/")
             request.set_route("/")
             request.set_peer("spiffe://td/web")
@@ -276,6 +277,30 @@ class TestRequests:
             assert request.trace_id == format(theirs.get_span_context().trace_id, "032x")
         assert [span.name for span in spans.get_finished_spans()] == ["theirs"]
         assert dict(only(spans, "theirs").attributes or {}) == {"mesh.peer": "spiffe://td/web"}
+
+    def test_without_trace_headers_a_request_of_anothers_instrumentation_is_enriched_too(
+        self, spans: InMemorySpanExporter, provider: TracerProvider
+    ):
+        with provider.get_tracer("other").start_as_current_span("theirs", kind=SpanKind.SERVER):
+            Tracing(provider).begin_request([], "GET", "/").end(200)
+        assert [span.name for span in spans.get_finished_spans()] == ["theirs"]
+
+    def test_a_request_from_this_very_process_has_its_own_span(
+        self, spans: InMemorySpanExporter, provider: TracerProvider
+    ):
+        """As in tests through httpx.ASGITransport: the caller's server span is current in the callee."""
+        tracing = Tracing(provider)
+        outer = tracing.begin_request([], "GET", "/outer")
+        attempt = tracing.begin_call("inner", "GET", "http://inner/").attempt(1, "h", 1)
+        inner = tracing.begin_request(attempt.headers, "GET", "/inner")
+        inner.set_route("/inner")
+        inner.end(200)
+        assert current_trace_id() == outer.trace_id
+        outer.set_route("/outer")
+        outer.end(200)
+        parent = only(spans, "GET /inner").parent
+        assert parent is not None
+        assert format(parent.span_id, "016x") == parent_id(attempt.headers)
 
     def test_a_span_of_the_app_that_is_no_server_span_is_not_taken_for_one(
         self, spans: InMemorySpanExporter, provider: TracerProvider
