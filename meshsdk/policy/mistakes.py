@@ -17,7 +17,7 @@ from meshsdk.policy.sections import Sections
 
 __all__ = ["find"]
 
-_MOST = 200  # lines a person may still read; a hostile document has 50,000
+_MOST = 200  # lines a person may still read; a hostile document has 20,000 mistakes
 
 _SAY = {
     "int_type": "write a whole number",

@@ -189,9 +189,7 @@ class _Events:
         return value
 
     def _plain(self, event: yaml.Event, path: Path) -> Any:
-        tag = getattr(event, "tag", None)
-        if tag:
-            self._wrong(path, f"{tag.replace('tag:yaml.org,2002:', '!!')}: tags are not taken; write the plain value")
+        self._no_tag(event, path)
         if isinstance(event, yaml.MappingStartEvent):
             return self._mapping(path)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -215,6 +213,7 @@ class _Events:
     def _key(self, event: yaml.Event, path: Path) -> str:
         if not isinstance(event, yaml.ScalarEvent):
             raise _Unreadable(f"line {_line(event)}: a key must be a word, not a mapping, list or alias")
+        self._no_tag(event, (*path, event.value))
         if event.implicit[0] and not isinstance(_scalar(event.value), str):
             self._wrong((*path, event.value), "a key must be text; put it in quotes")
         return event.value
@@ -225,6 +224,11 @@ class _Events:
             raise _Unreadable(f"line {_line(event)}: *{event.anchor} stands for nothing that ended before it")
         self._spend(path, anchor.size)
         return anchor.value
+
+    def _no_tag(self, event: yaml.Event, path: Path) -> None:
+        if tag := getattr(event, "tag", None):
+            name = tag.replace("tag:yaml.org,2002:", "!!")
+            self._wrong(path, f"{name}: tags are not taken; write the plain value")
 
     def _until(self, end: type[yaml.Event]) -> Iterator[yaml.Event]:
         return iter(lambda: None if isinstance(event := next(self._events), end) else event, None)

@@ -69,7 +69,9 @@ def test_a_key_written_twice_is_a_mistake_with_its_path():
     assert read('{"a": {"b": 1, "b": 2}}', "test").mistakes == [(("a", "b"), "written twice; keep one")]
 
 
-@pytest.mark.parametrize(("text", "tag"), [("a: ! 5", "!"), ("a: !!str 5", "!!str"), ("a: !own {b: 1}", "!own")])
+@pytest.mark.parametrize(
+    ("text", "tag"), [("a: ! 5", "!"), ("a: !!str 5", "!!str"), ("a: !own {b: 1}", "!own"), ("!own a: 1", "!own")]
+)
 def test_tags_are_mistakes(text, tag):
     assert read(text, "test").mistakes == [(("a",), f"{tag}: tags are not taken; write the plain value")]
 
