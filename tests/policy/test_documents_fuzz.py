@@ -57,11 +57,13 @@ def without_reason(made: Callable[[], Made]) -> Made | None:
 
 
 @given(st.binary(max_size=400) | st.text(max_size=400))
+@settings(deadline=None)
 def test_any_bytes(text):
     judged(text)
 
 
 @given(st.text("{}[]:,-?!&*#|>'\"%@` \n\t01a~<", max_size=80).map("version: 1\n".__add__))
+@settings(deadline=None)
 def test_yaml_punctuation(text):
     judged(text)
 
@@ -74,6 +76,7 @@ def test_any_values(value, source):
 
 
 @given(st.fixed_dictionaries({}, optional={key: DURATIONS for key in Sections.written_defaults()["timeouts"]}))
+@settings(deadline=None)
 def test_no_plan_has_an_attempt_longer_than_its_request(timeouts):
     document = judged(json.dumps({"version": 1, "timeouts": timeouts}))
     plan = document and without_reason(lambda: effective("", "payments", None, document))
@@ -81,6 +84,7 @@ def test_no_plan_has_an_attempt_longer_than_its_request(timeouts):
 
 
 @given(st.fixed_dictionaries({}, optional={"open_for": DURATIONS}), st.integers(0, 100))
+@settings(deadline=None)
 def test_what_is_dumped_is_read_back(breaker, failures):
     text = json.dumps({"version": 1, "circuit_breaker": {**breaker, "consecutive_failures": failures}})
     plan = effective("", "payments", None, parse(text, "payments"))
@@ -108,6 +112,6 @@ def test_what_is_dumped_is_read_back(breaker, failures):
     ],
     ids=lambda text: text[:12],
 )
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(20)
 def test_hostile_documents_are_refused_in_bounded_time(hostile):
     assert judged(hostile) is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshsdk.policy.durations import duration_text, seconds
@@ -43,6 +43,7 @@ def test_text(value, text):
 
 
 @given(st.integers(1, 999_999_999), st.sampled_from(["ms", "s", "m", "h"]))
+@settings(deadline=None)
 def test_text_is_read_back(number, unit):
     value = seconds(f"{number}{unit}")
     assert seconds(duration_text(value)) == pytest.approx(value, rel=1e-8)
