@@ -43,12 +43,25 @@ class Breaker:
         moves: state changes `(before, after)` nobody was told of yet; the cluster takes them.
     """
 
-    __slots__ = ("_epoch", "_lock", "_opened_at", "_plan", "_probes", "_storage", "circuit", "moves")
+    __slots__ = (
+        "_closed",
+        "_epoch",
+        "_failing",
+        "_lock",
+        "_opened_at",
+        "_plan",
+        "_probes",
+        "_storage",
+        "circuit",
+        "moves",
+    )
 
     def __init__(self, plan: Plan, name: str) -> None:
         self._plan = plan
         self._lock = threading.RLock()  # a listener may call the circuit again from within a state change
         self._storage = pybreaker.CircuitMemoryStorage(pybreaker.STATE_CLOSED)
+        self._closed = True  # what the storage says, without its two calls
+        self._failing = False  # there were failures since the last success
         self._epoch = 0
         self._probes = 0
         self._opened_at: float | None = None
@@ -80,7 +93,7 @@ class Breaker:
 
     def admit(self, now: float) -> int | None:
         """Let one call pass: its permit, or None while calls are stopped."""
-        if self._storage.state == pybreaker.STATE_CLOSED:
+        if self._closed:
             return self._epoch
         with self._lock:
             if self._storage.state == pybreaker.STATE_OPEN:
@@ -95,7 +108,7 @@ class Breaker:
 
     def refuses(self, now: float) -> bool:
         """Whether `admit` would say no, without asking for a permit."""
-        if self._storage.state == pybreaker.STATE_CLOSED:
+        if self._closed:
             return False
         with self._lock:
             if self._storage.state == pybreaker.STATE_OPEN:
@@ -104,11 +117,12 @@ class Breaker:
 
     def record(self, permit: int, ok: bool, now: float, what: str = "") -> None:
         """Count the outcome of a call that `admit` let pass; `what` names a failure to the circuit's listeners."""
-        if ok and self._storage.state == pybreaker.STATE_CLOSED and not self._storage.counter:
+        if ok and self._closed and not self._failing:
             return
         with self._lock:
             if permit != self._epoch:
                 return
+            self._failing = not ok
             if self._storage.state == pybreaker.STATE_HALF_OPEN:
                 self._probes -= 1
             elif not self._plan.consecutive_failures:
@@ -121,7 +135,7 @@ class Breaker:
 
     def release(self, permit: int) -> None:
         """Give a permit back without an outcome: the call was cancelled or refused elsewhere."""
-        if self._storage.state == pybreaker.STATE_CLOSED:
+        if self._closed:
             return
         with self._lock:
             if permit == self._epoch and self._storage.state == pybreaker.STATE_HALF_OPEN:
@@ -142,6 +156,8 @@ class Breaker:
 
     def moved(self, before: str, after: str) -> None:
         """The circuit changed its state: permits given in the old one are void."""
+        self._closed = after == pybreaker.STATE_CLOSED
+        self._failing = False
         self._epoch += 1
         self._probes = 0
         self._opened_at = None

@@ -37,27 +37,26 @@ class Bulkhead:
         waiting = (state.inflight - limits.max_connections_per_endpoint for state in states)
         self.pending = sum(max(0, n) for n in waiting) if limits.max_connections_per_endpoint else 0
 
-    def full(self) -> str:
-        """Say why no further attempt may start; empty if one may."""
-        if self.in_flight < self._max_requests:
-            return ""
-        return f"{self.in_flight} requests are under way and limits.max_requests is {self.limits.max_requests}"
+    def take(self, state: EndpointState) -> str:
+        """Count one attempt to `state`, or name the limit that forbids it: `max-requests`, `max-pending`; else empty."""
+        if self.in_flight >= self._max_requests:
+            return "max-requests"
+        if state.inflight >= self._connections:
+            if self.pending >= self._max_pending:
+                return "max-pending"
+            self.pending += 1
+        self.in_flight += 1
+        state.inflight += 1
+        return ""
 
-    def crowded(self, state: EndpointState) -> str:
-        """Say why no further attempt may wait for a connection to `state`; empty if none must, or one may."""
-        if state.inflight < self._connections or self.pending < self._max_pending:
-            return ""
+    def why(self, limit: str, state: EndpointState) -> str:
+        """One line for the person whose call `limit` refused."""
+        if limit == "max-requests":
+            return f"{self.in_flight} requests are under way and limits.max_requests is {self.limits.max_requests}"
         return (
             f"all {self.limits.max_connections_per_endpoint} connections to {state.endpoint} are busy, "
             f"{self.pending} requests wait and limits.max_pending is {self.limits.max_pending}"
         )
-
-    def take(self, state: EndpointState) -> None:
-        """Count one attempt to `state`."""
-        self.in_flight += 1
-        state.inflight += 1
-        if state.inflight > self._connections:
-            self.pending += 1
 
     def give_back(self, state: EndpointState) -> None:
         """Count one attempt to `state` off."""

@@ -78,7 +78,7 @@ class Exchange:
         own = call.deadline
         self._deadline = deadline if own is None or own > deadline else own
         self._number = 0
-        self._tried: list[EndpointState] = []
+        self._tried: tuple[EndpointState, ...] = ()
         self._last: Attempt | None = None
         self._head_at: float | None = None
         self._idle = 0.0
@@ -123,17 +123,15 @@ class Exchange:
         now = self._upstream.clock()
         seconds = now - attempt.started
         attempt.status = status
-        failing = blames(status)
-        self._upstream.observe(attempt, seconds, not penalised(status), now)
-        if failing:
-            self._upstream.record(attempt, False, now, f"status {status}")
-        verdict = self._after_reply(attempt, status, now, retry_after)
+        good = not penalised(status)
+        self._upstream.observe(attempt, seconds, good, now)
+        if good and status not in self._plan.retries.statuses:
+            self._reason = "answered"
+            verdict: Verdict = _ANSWERED
+        else:
+            verdict = self._again(attempt, status, now, retry_after)
         if isinstance(verdict, Final):
             self._head_at = now
-        else:
-            if not failing:
-                self._upstream.record(attempt, True, now)
-            self._upstream.release(attempt)
         self._tell_attempt(attempt, _CLASSES.get(status // 100, "other"), verdict, seconds)
         return verdict
 
@@ -142,8 +140,7 @@ class Exchange:
         self._check(attempt)
         now = self._upstream.clock()
         seconds = now - attempt.started
-        self._learn_failure(attempt, failure, attempt.deadline, seconds, now)
-        self._upstream.release(attempt)
+        self._fail(attempt, failure, attempt.deadline, seconds, now)
         verdict = self._decide(failure, now, None)
         self._tell_attempt(attempt, failure.kind, verdict, seconds)
         if isinstance(verdict, Final):
@@ -157,14 +154,10 @@ class Exchange:
             raise RuntimeError(_misuse("finished", attempt))
         now = self._upstream.clock()
         if failure is None:
-            if attempt.permit is not None:
-                self._upstream.record(attempt, True, now)
-            self._upstream.release(attempt)
+            self._upstream.conclude(attempt, True, now)
             self._end(attempt.status, self._reply_flag(), self._reason, now)
             return
-        if attempt.permit is not None:
-            self._learn_failure(attempt, failure, attempt.body_deadline, now - attempt.started, now)
-        self._upstream.release(attempt)
+        self._fail(attempt, failure, attempt.body_deadline, now - attempt.started, now)
         self._error = fault(failure, now >= attempt.body_deadline - SLACK)
         self._end(attempt.status, self._error.flag, f"body-{failure.kind}", now)
 
@@ -193,11 +186,12 @@ class Exchange:
 
     def _open(self, slot: Slot, now: float) -> Attempt:
         self._number += 1
-        self._tried.append(slot.state)
+        self._tried += (slot.state,)
         timeouts = self._plan.timeouts
-        deadline = now + timeouts.attempt if timeouts.attempt else inf
-        deadline = min(deadline, self._deadline)
-        headers = [(EXPECTED_TIMEOUT, envoy_timeout(deadline - now))] if deadline != inf else []
+        left = self._deadline - now
+        if timeouts.attempt and timeouts.attempt < left:
+            left = timeouts.attempt
+        headers = [(EXPECTED_TIMEOUT, envoy_timeout(left))] if left != inf else []
         if self._number > 1:
             headers.append((ATTEMPT_COUNT, b"%d" % self._number))
         self._last = attempt = Attempt(
@@ -205,7 +199,7 @@ class Exchange:
             slot.state.endpoint,
             slot.state,
             now,
-            deadline,
+            now + left,
             self._deadline,
             timeouts.connect or inf,
             timeouts.idle or inf,
@@ -216,16 +210,18 @@ class Exchange:
         )
         return attempt
 
-    def _after_reply(self, attempt: Attempt, status: int, now: float, retry_after: float | None) -> Verdict:
-        if status not in self._plan.retries.statuses and not penalised(status):
-            self._reason = "answered"
-            return _ANSWERED
+    def _again(self, attempt: Attempt, status: int, now: float, retry_after: float | None) -> Verdict:
+        """Decide on a reply that may be thrown away; Retry gives its slot back."""
+        if blames(status):
+            self._upstream.record(attempt, False, now, f"status {status}")
         try:
-            return self._decide(status, now, retry_after)
-        except BaseException:  # a user's own strategy raised: nobody will report on this attempt any more
-            self._upstream.release(attempt)
-            self._end(None, "DC", "strategy-failed", now)
+            verdict = self._decide(status, now, retry_after)
+        except BaseException:
+            self._upstream.conclude(attempt, True, now)
             raise
+        if isinstance(verdict, Retry):
+            self._upstream.conclude(attempt, True, now)
+        return verdict
 
     def _decide(self, outcome: int | Failure, now: float, retry_after: float | None) -> Verdict:
         """Whether again; the budget is withdrawn here, so that a retry holds it while it pauses."""
@@ -252,21 +248,26 @@ class Exchange:
         strategy = self._upstream.strategy
         if strategy is None:
             return pause
-        return strategy.pause(Tried(self._number, outcome, self._started, now, self._idle), pause)
+        try:
+            return strategy.pause(Tried(self._number, outcome, self._started, now, self._idle), pause)
+        except BaseException:  # the user's own object raised: nobody will report on this call any more
+            self._end(None, "DC", "strategy-failed", now)
+            raise
 
     def _final(self, reason: str) -> Final:
         self._reason = reason
         return Final(reason)
 
-    def _learn_failure(self, attempt: Attempt, failure: Failure, limit: float, seconds: float, now: float) -> None:
-        """Teach the cluster a failure, or only the time it took where the caller's own deadline ended it (rule 3)."""
+    def _fail(self, attempt: Attempt, failure: Failure, limit: float, seconds: float, now: float) -> None:
+        """End an attempt that failed; if its `limit` was the caller's own deadline, only the time it took is learned."""
         own = self._call.deadline
         if failure.kind == "timeout" and own is not None and limit >= own and now >= own - SLACK:
             if seconds > attempt.state.ewma:
                 self._upstream.observe(attempt, seconds, True, now)
+            self._upstream.release(attempt)
             return
         self._upstream.observe(attempt, seconds, False, now)
-        self._upstream.record(attempt, False, now, failure.kind)
+        self._upstream.conclude(attempt, False, now, failure.kind)
 
     def _reply_flag(self) -> str:
         return "URX" if self._reason == "attempts-used" and self._number > 1 else ""

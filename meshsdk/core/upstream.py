@@ -127,33 +127,39 @@ class Upstream:
             self._balancer.observe(attempt.state, seconds, good, now)
 
     def record(self, attempt: Attempt, ok: bool, now: float, what: str = "") -> None:
-        """Teach outlier detection and the breaker an attempt's outcome, once; `what` names a failure."""
-        permit, attempt.permit = attempt.permit, None
-        if permit is None or attempt.era != self._era:
+        """Teach outlier detection and the breaker the outcome of an attempt that goes on; `what` names a failure."""
+        if attempt.era != self._era:
             return
-        probe, attempt.probe = attempt.probe, False
         with self._lock:
-            verdict = self._rotation.record(attempt.state, ok, now, probe)
-        self.breaker.record(permit, ok, now, what)
-        if verdict is not None:
-            self._tell_verdict(attempt.endpoint, verdict)
-        if self.breaker.moves:
-            self._tell_moves()
+            permit, attempt.permit = attempt.permit, None
+            verdict = None if permit is None else self._rotation.record(attempt.state, ok, now, attempt.probe)
+            attempt.probe = False
+        if permit is not None:
+            self.breaker.record(permit, ok, now, what)
+        if verdict is not None or self.breaker.moves:
+            self._tell(attempt.endpoint, verdict)
+
+    def conclude(self, attempt: Attempt, ok: bool, now: float, what: str = "") -> None:
+        """End an attempt: give back what it holds, and teach its outcome if that is not known yet."""
+        with self._lock:
+            if self._closed(attempt):
+                return
+            permit, attempt.permit = attempt.permit, None
+            verdict = None if permit is None else self._rotation.record(attempt.state, ok, now, attempt.probe)
+        if permit is not None:
+            self.breaker.record(permit, ok, now, what)
+        if verdict is not None or self.breaker.moves:
+            self._tell(attempt.endpoint, verdict)
 
     def release(self, attempt: Attempt) -> None:
-        """Give back what the attempt still holds; raises RuntimeError if it was given back before."""
+        """End an attempt without an outcome: nobody is blamed, nobody is credited."""
         with self._lock:
-            if not attempt.open:
-                raise RuntimeError(f"try {attempt.number} to {attempt.endpoint} was given back before")
-            attempt.open = False
-            if attempt.era != self._era:
+            if self._closed(attempt):
                 return
-            self._bulkhead.give_back(attempt.state)
             if attempt.probe:
                 self._rotation.released(attempt.state)
-        permit, attempt.permit = attempt.permit, None
-        if permit is not None:
-            self.breaker.release(permit)
+        if attempt.permit is not None:
+            self.breaker.release(attempt.permit)
 
     def withdraw(self, now: float) -> bool:
         """Take one retry from the budget."""
@@ -161,20 +167,17 @@ class Upstream:
             return self._budget.withdraw(now)
 
     def _take(self, tried: Sequence[EndpointState], permit: int, now: float) -> Slot | Refusal:
-        problem = self._bulkhead.full()
-        if problem:
-            return Refusal(Overloaded, "max-requests", problem)
         usable = self._rotation.candidates(now)
         if tried:
             usable = [state for state in usable if state not in tried] or usable
         if not usable:
             return Refusal(NoEndpoint, "no-endpoint", self._why_none())
         state = self._balancer.pick(usable, now, self.rng)
-        problem = self._bulkhead.crowded(state)
-        if problem:
-            return Refusal(Overloaded, "max-pending", problem)
-        self._bulkhead.take(state)
-        return Slot(state, permit, self._rotation.began(state, now), self._era)
+        limit = self._bulkhead.take(state)
+        if limit:
+            return Refusal(Overloaded, limit, self._bulkhead.why(limit, state))
+        probe = state.ejected_until > 0 and self._rotation.began(state, now)
+        return Slot(state, permit, probe, self._era)
 
     def _why_none(self) -> str:
         """Say whether the registry knows no instance, or knows some and none may be used."""
@@ -189,11 +192,22 @@ class Upstream:
         count = f"{len(states)} instance{'s' if len(states) != 1 else ''}"
         return f"none of {count} can be used: {unhealthy} unhealthy, {gone} no longer listed, {ejected} ejected"
 
-    def _tell_verdict(self, endpoint: Endpoint, verdict: Ejection | Reinstatement) -> None:
+    def _closed(self, attempt: Attempt) -> bool:
+        """Give the slot back; True where it is not ours, in a forked child."""
+        if not attempt.open:
+            raise RuntimeError(f"try {attempt.number} to {attempt.endpoint} was given back before")
+        attempt.open = False
+        if attempt.era != self._era:
+            return True
+        self._bulkhead.give_back(attempt.state)
+        return False
+
+    def _tell(self, endpoint: Endpoint, verdict: Ejection | Reinstatement | None) -> None:
         if isinstance(verdict, Ejection):
             self.sink(Ejected(self.service, endpoint, verdict.reason, verdict.seconds))
-        else:
+        elif verdict is not None:
             self.sink(Returned(self.service, endpoint))
+        self._tell_moves()
 
     def _tell_moves(self) -> None:
         for before, after in self.breaker.take_moves():
