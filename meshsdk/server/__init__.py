@@ -1,11 +1,12 @@
 """The served side: what happens to a request before and after the application sees it, and the life of the process.
 
-inbound.py     what both adapters share: admit, count, end once     asgi.py  wsgi.py   thin adapters
-deadline.py    the caller's deadline, read from headers (pure)      instrument.py      FastAPI, Starlette, Flask
-answers.py     replies of the middleware's own                      server.py          all of it for one Mesh
-lifecycle.py   starting, ready, draining, stopped                   signals.py         SIGTERM, told to both
-workers.py     processes that share one port                        probe.py           is the port ours yet?
-scrape.py      metrics on a port of their own                       address.py         where callers reach us
+asgi.py wsgi.py  thin adapters around an application              inbound.py     what both share: admit, count, end once
+instrument.py    FastAPI, Starlette, Flask                        deadline.py    the caller's deadline, from headers
+route.py         the matched route's template                     answers.py     replies of the middleware's own
+lifecycle.py     starting, ready, draining, stopped; Consul       signals.py     SIGTERM, before the server hears of it
+workers.py       processes that share one port                    supervisor.py  will another take our place?
+scrape.py        metrics of all workers, on a path or a port      probe.py       is the port ours yet?
+server.py        all of it, for one Mesh                          address.py     where callers reach us
 """
 
 from __future__ import annotations

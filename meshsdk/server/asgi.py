@@ -11,6 +11,7 @@ from meshsdk.identity.peer import asgi_peer
 from meshsdk.server.answers import Answer, method_not_allowed, overdue
 from meshsdk.server.inbound import Intake, Page, ServedRequest
 from meshsdk.server.lifecycle import Lifecycle
+from meshsdk.server.route import route_of
 from meshsdk.telemetry.context import current
 
 __all__ = ["ASGIApp", "DeadlineBroken", "MeshASGI"]
@@ -129,6 +130,7 @@ class MeshASGI:
         request = self._admit(scope)
         request.inbound.deadline = None
         token = current.set(request.inbound)
+        app = scope.get("app")
 
         async def watched(message: Message) -> None:
             if message["type"] == "websocket.accept":
@@ -145,7 +147,7 @@ class MeshASGI:
             raise
         finally:
             current.reset(token)
-            request.route = route_of(scope)
+            request.route = route_of(scope, app)
             request.end(error)
 
     async def _lifespan(self, lifecycle: Lifecycle, scope: Scope, receive: Receive, send: Send) -> None:
@@ -173,13 +175,14 @@ class MeshASGI:
 class _Reply:
     """The application's `send`: sees the status and the last byte."""
 
-    __slots__ = ("_intake", "_request", "_scope", "_trailers", "bound", "raw")
+    __slots__ = ("_app", "_intake", "_request", "_scope", "_trailers", "bound", "raw")
 
     def __init__(self, request: ServedRequest, scope: Scope, send: Send, intake: Intake) -> None:
         self.raw = send
         self.bound: asyncio.Timeout | None = None
         self._request = request
         self._scope = scope
+        self._app = scope.get("app")
         self._intake = intake
         self._trailers = False
 
@@ -199,7 +202,7 @@ class _Reply:
         if not self._request.ended:
             if self.bound is not None and not self.bound.expired():
                 self.bound.reschedule(None)
-            self._request.route = route_of(self._scope)
+            self._request.route = route_of(self._scope, self._app)
             self._request.end(error)
 
     def _is_last(self, kind: str, message: Message) -> bool:
@@ -208,16 +211,6 @@ class _Reply:
         if kind == "http.response.trailers":
             return not message.get("more_trailers", False)
         return kind == "http.response.pathsend"
-
-
-def route_of(scope: Scope) -> str:
-    """The template of the route that Starlette or FastAPI matched, mounts included; empty where none did."""
-    path = getattr(scope.get("route"), "path", None)
-    if not isinstance(path, str):
-        return ""
-    # Starlette appends the prefix of each mount to root_path and keeps the server's own in app_root_path.
-    root: str = scope.get("root_path", "")
-    return root.removeprefix(scope.get("app_root_path", root)) + path
 
 
 def _closing(headers: Any) -> list[tuple[bytes, bytes]]:

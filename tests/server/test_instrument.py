@@ -81,12 +81,15 @@ async def test_starlette_routes(intake: Intake, told: Any) -> None:
     async def answer(request: Any) -> PlainTextResponse:
         return PlainTextResponse("ok")
 
-    app = Starlette(routes=[Route("/a/{b}", answer), Mount("/m/{tenant}", routes=[Route("/c/{d}", answer)])])
+    deep = Mount("/n/{n}", routes=[Route("/e/{e}", answer)])
+    inner = Mount("/m/{tenant}", routes=[Route("/c/{d}", answer), deep])
+    app = Starlette(routes=[Route("/a/{b}", answer), inner])
     put_around(app, intake)
     async with asgi_client(app) as http:
         await http.get("/a/1")
         await http.get("/m/blue/c/2")
-    assert [event.route for event in told.ended] == ["/a/{b}", "/m/{tenant}/c/{d}"]
+        await http.get("/m/m/n/n/e/e")
+    assert [event.route for event in told.ended] == ["/a/{b}", "/m/{tenant}/c/{d}", "/m/{tenant}/n/{n}/e/{e}"]
 
 
 @pytest.mark.parametrize("path", ["/slow", "/slow-thread"])
