@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
 from tests.simulation.simulator import Report, Server, Simulation, constant, lognormal, plan
+
+pytestmark = pytest.mark.no_cover  # what is covered here is covered by unit tests; tracing makes it five times as slow
 
 FAIR = 1 / 11
 
@@ -13,17 +17,14 @@ def eleven(median: float = 0.02) -> list[Server]:
     return [Server(f"s{i}", lognormal(median)) for i in range(11)]
 
 
-@pytest.fixture(scope="module")
-def success() -> dict[str, float]:
-    """The share of good answers of each algorithm in the published experiment."""
-    found = {}
-    for algorithm in ("peak-ewma", "least-request", "round-robin"):
-        servers = eleven(median=0.1)
-        servers[0].between(15, 45, latency=constant(2.0))
-        report = Simulation(plan(algorithm, request=1.0), servers, seed=1).run(rate=1000, seconds=60)
-        print(algorithm, report, sep="\n")
-        found[algorithm] = report.success(within=1.0)
-    return found
+@cache
+def success(algorithm: str) -> float:
+    """The share of good answers in the published experiment."""
+    servers = eleven(median=0.1)
+    servers[0].between(15, 45, latency=constant(2.0))
+    report = Simulation(plan(algorithm, request=1.0), servers, seed=1).run(rate=1000, seconds=60)
+    print(algorithm, report, sep="\n")
+    return report.success(within=1.0)
 
 
 class TestOneOfElevenTurnsSlow:
@@ -32,15 +33,15 @@ class TestOneOfElevenTurnsSlow:
     Published were 95 % for round robin, 99 % for least loaded, 99.9 % for peak EWMA (Linkerd, March 2016).
     """
 
-    def test_peak_ewma_reaches_999_in_a_thousand(self, success: dict[str, float]) -> None:
-        assert success["peak-ewma"] >= 0.999
+    def test_peak_ewma_reaches_999_in_a_thousand(self) -> None:
+        assert success("peak-ewma") >= 0.999
 
-    def test_the_published_order(self, success: dict[str, float]) -> None:
-        assert success["peak-ewma"] > success["least-request"] > success["round-robin"]
+    def test_the_published_order(self) -> None:
+        assert success("peak-ewma") > success("least-request") > success("round-robin")
 
-    def test_the_others_come_out_as_published(self, success: dict[str, float]) -> None:
-        assert success["least-request"] == pytest.approx(0.993, abs=0.003)
-        assert success["round-robin"] == pytest.approx(0.955, abs=0.005)
+    def test_the_others_come_out_as_published(self) -> None:
+        assert success("least-request") == pytest.approx(0.993, abs=0.003)
+        assert success("round-robin") == pytest.approx(0.955, abs=0.005)
 
 
 def test_ejection_makes_even_round_robin_good() -> None:
@@ -60,10 +61,10 @@ def test_ejection_makes_even_round_robin_good() -> None:
 class TestFastFailures:
     """One of five answers 503 in 0.2 ms from 5 s to 20 s; the others take 20 ms. No ejection, no retries."""
 
-    def run(self, algorithm: str, status: int = 503) -> tuple[Report, Server]:
+    def run(self, algorithm: str, status: int = 503, seconds: float = 20) -> tuple[Report, Server]:
         servers = [Server(f"s{i}") for i in range(5)]
         servers[0].between(5, 20, latency=constant(0.0002), status=status)
-        report = Simulation(plan(algorithm), servers, seed=3).run(rate=200, seconds=50)
+        report = Simulation(plan(algorithm), servers, seed=3).run(rate=200, seconds=seconds)
         print(algorithm, report, sep="\n")
         return report, servers[0]
 
@@ -77,14 +78,14 @@ class TestFastFailures:
         assert failing.share(report, 5, 20) > 0.2
 
     def test_a_recovered_endpoint_is_found(self) -> None:
-        report, failing = self.run("peak-ewma")
+        report, failing = self.run("peak-ewma", seconds=50)
         assert failing.share(report, 35, 50) > 0.1
 
     def test_one_that_never_recovers_keeps_a_small_part_of_its_share(self) -> None:
         servers = [Server(f"s{i}") for i in range(5)]
         servers[0].between(0, 1000, latency=constant(0.0002), status=503)
-        report = Simulation(plan("peak-ewma"), servers, seed=4).run(rate=200, seconds=60)
-        assert 0.01 * 0.2 < servers[0].share(report, 10, 60) < 0.05 * 0.2
+        report = Simulation(plan("peak-ewma"), servers, seed=4).run(rate=200, seconds=40)
+        assert 0.01 * 0.2 < servers[0].share(report, 10, 40) < 0.05 * 0.2
 
 
 def test_stray_errors_on_every_server_leave_the_balance_even() -> None:
@@ -113,7 +114,7 @@ def test_a_new_server_is_not_flooded(algorithm: str) -> None:
     servers, new = eleven(), Server("new")
     simulation = Simulation(plan(algorithm), servers, seed=8)
     simulation.at(5.0, lambda: simulation.join(new))
-    report = simulation.run(rate=1000, seconds=10)
+    report = simulation.run(rate=700, seconds=10)
     assert 0.3 / 12 < new.share(report, 5, 10) < 2 / 12
     assert new.share(report, 5.0, 5.5) < 2.2 / 12
     assert new.most_inflight <= 12
