@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import random
 import ssl
 import time
 from collections.abc import Iterator
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from meshsdk import client as clients
 from meshsdk.config import Settings, load
 from meshsdk.discovery import Directory, ServiceStatus
-from meshsdk.discovery.background import background
+from meshsdk.discovery.background import Background
 from meshsdk.identity.contexts import consul_context
 from meshsdk.server.server import Server
 from meshsdk.telemetry import otel, threads
@@ -36,7 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Mesh", "open_consul"]
 
-log = logging.getLogger("meshsdk")
+_background = Background()
+"""The one thread for all work beside requests, shared by every `Mesh` of the process."""
 
 
 class Mesh:
@@ -64,15 +63,12 @@ class Mesh:
         self._sink: Fanout[Any] = Fanout(self.metrics.sink, AccessLog(self.settings.service))
         self.directory = Directory(
             lambda: open_consul(self.settings),
-            caller=self.settings.service,
-            consul_url=self.settings.consul_url,
-            background=background(),
-            clock=time.monotonic,
-            rng=random.Random(),
+            self.settings.service,
+            background=_background,
             sink=self._sink,
             first_wait=self.settings.first_wait,
             grace=self.settings.removal_grace,
-            idle_watch=self.settings.idle_watch,
+            idle=self.settings.idle_watch,
             state_dir=self.settings.state_dir,
         )
         self.metrics.observe_gauges(self._readings)
@@ -168,7 +164,7 @@ class Mesh:
         if self._server is None:
             self._server = Server(
                 self.settings,
-                background=background(),
+                background=_background,
                 consul=lambda: open_consul(self.settings),
                 policy_versions=self.directory.policy_versions,
                 metrics=self.metrics,

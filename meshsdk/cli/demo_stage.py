@@ -18,7 +18,7 @@ from typing import IO
 import meshsdk
 from meshsdk.config import inherited_environment
 from meshsdk.errors import ConfigError
-from meshsdk_registry.agent import RunningAgent, running_agent
+from meshsdk_registry.agent import AgentThread, running_agent
 
 __all__ = ["Stage", "examples_folder"]
 
@@ -39,7 +39,7 @@ def examples_folder() -> Path:
 class Stage:
     """The dev agent and the processes of one demo; a context manager that leaves nothing behind."""
 
-    agent: RunningAgent = field(init=False)
+    agent: AgentThread = field(init=False)
     folder: Path = field(init=False)
     processes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)

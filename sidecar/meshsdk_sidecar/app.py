@@ -117,7 +117,7 @@ class _Server(uvicorn.Server):
     """uvicorn without its signal handlers: the sidecar owns the signals."""
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]  # narrower than uvicorn's Generator
+    def capture_signals(self) -> Iterator[None]:
         yield
 
 
