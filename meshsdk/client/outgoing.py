@@ -82,11 +82,12 @@ def with_trace(headers: list[tuple[bytes, bytes]], trace: Headers) -> list[tuple
 
 
 _UNBOUNDED = (math.inf, math.inf, math.inf, math.inf)
+_NONE_GIVEN = httpx.Timeout(None).as_dict()
 
 
 def _waits(request: httpx.Request) -> tuple[float, float, float, float]:
     given = request.extensions.get("timeout")
-    if not given:
+    if not given or given == _NONE_GIVEN:
         return _UNBOUNDED
     connect, read, write, pool = (
         math.inf if (seconds := given.get(operation)) is None else float(seconds)
