@@ -81,6 +81,25 @@ def test_recycled_worker_does_not_take_the_instance_out(start: Start, consul: An
     assert only(consul) is None
 
 
+def test_reload_keeps_the_instance(start: Start, consul: Any, port: int, eventually: Any) -> None:
+    """All workers at once are replaced, and the new ones take a second to import the application."""
+    program = gunicorn(start, port, "--workers", "1")
+    eventually(lambda: only(consul) == "passing", about=lambda: program.log)
+    (old,) = children(program)
+    program.signal(signal.SIGHUP)
+    seen: set[Any] = set()
+
+    def replaced() -> bool:
+        seen.add(only(consul))
+        return old not in children(program) and program.get("/who")["pid"] != old
+
+    eventually(replaced, about=lambda: program.log)
+    assert seen == {"passing"}
+    program.signal(signal.SIGTERM)
+    program.wait()
+    assert only(consul) is None
+
+
 def test_killed_worker_is_not_waited_for(start: Start, consul: Any, port: int, eventually: Any) -> None:
     program = gunicorn(start, port, "--workers", "1")
     eventually(lambda: only(consul) == "passing", about=lambda: program.log)
