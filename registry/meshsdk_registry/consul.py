@@ -23,9 +23,9 @@ from meshsdk_registry.index import MAX_WAIT
 from meshsdk_registry.model import (
     AgentInfo,
     Answer,
+    Check,
     Instance,
     KeyValue,
-    LocalCheck,
     LocalService,
     Operation,
     Registration,
@@ -105,7 +105,7 @@ class Consul:
         """Return what is registered with this agent, by service id."""
         return _read(await self._api.agent.services(), decode.local_services).value
 
-    async def local_checks(self) -> Mapping[str, LocalCheck]:
+    async def local_checks(self) -> Mapping[str, Check]:
         """Return this agent's checks by id; maintenance is one, with its reason as notes."""
         return _read(await self._api.agent.checks(), decode.local_checks).value
 
@@ -175,6 +175,12 @@ class Consul:
         path = f"/v1/health/service/{check_service(service)}"
         reply = await self._get(path, index, wait, datacenter or self.datacenter, *self._any_server)
         return _read(reply, lambda pair: decode.instances(pair[1]))
+
+    async def checks(self, service: str, *, index: int = 0, wait: float = 0.0) -> Answer[tuple[Check, ...]]:
+        """Return the checks of a service's instances with their outputs. See `instances` for `index` and `wait`."""
+        path = f"/v1/health/checks/{check_service(service)}"
+        reply = await self._get(path, index, wait, self.datacenter, *self._any_server)
+        return _read(reply, lambda pair: decode.checks(pair[1]))
 
     # --- KV -----------------------------------------------------------------------------------------
 

@@ -7,9 +7,9 @@ import binascii
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from meshsdk_registry.model import AgentInfo, Health, Instance, KeyValue, LocalCheck, LocalService
+from meshsdk_registry.model import AgentInfo, Check, Health, Instance, KeyValue, LocalService
 
-__all__ = ["agent_info", "instances", "key_values", "local_checks", "local_services", "services"]
+__all__ = ["agent_info", "checks", "instances", "key_values", "local_checks", "local_services", "services"]
 
 T = TypeVar("T")
 
@@ -39,14 +39,19 @@ def key_values(body: object) -> tuple[KeyValue, ...]:
     return tuple(_key_value(entry, f"[{n}]") for n, entry in enumerate(_as(body, list, "body")))
 
 
+def checks(body: object) -> tuple[Check, ...]:
+    """`/v1/health/checks/:service`."""
+    return tuple(_check(entry, f"[{n}]") for n, entry in enumerate(_as(body, list, "body")))
+
+
 def local_services(body: object) -> dict[str, LocalService]:
     """`/v1/agent/services` by id."""
     return {name: _local_service(entry, f"[{name}]") for name, entry in _as(body, dict, "body").items()}
 
 
-def local_checks(body: object) -> dict[str, LocalCheck]:
+def local_checks(body: object) -> dict[str, Check]:
     """`/v1/agent/checks` by id."""
-    return {name: _local_check(entry, f"[{name}]") for name, entry in _as(body, dict, "body").items()}
+    return {name: _check(entry, f"[{name}]") for name, entry in _as(body, dict, "body").items()}
 
 
 def _instance(entry: object, where: str) -> Instance:
@@ -74,7 +79,7 @@ def _instance(entry: object, where: str) -> Instance:
 def _worst(checks: list[Any], where: str) -> tuple[Health, str]:
     worst, output = Health.PASSING, ""
     for n, entry in enumerate(checks):
-        check = _local_check(entry, f"{where}[{n}]")
+        check = _check(entry, f"{where}[{n}]")
         if _SEVERITY.index(check.status) > _SEVERITY.index(worst):
             worst = check.status
             output = check.notes if worst is Health.MAINTENANCE else check.output
@@ -112,13 +117,13 @@ def _local_service(entry: object, where: str) -> LocalService:
     )
 
 
-def _local_check(entry: object, where: str) -> LocalCheck:
+def _check(entry: object, where: str) -> Check:
     check = _as(entry, dict, where)
     name, status = _get(check, "CheckID", str, where), _get(check, "Status", str, where)
     if status not in {"passing", "warning", "critical"}:
         raise ValueError(f"{where}.Status: expected passing, warning or critical, got {status!r}")
     in_maintenance = name.startswith(_MAINTENANCE) and status == "critical"
-    return LocalCheck(
+    return Check(
         id=name,
         status=Health.MAINTENANCE if in_maintenance else Health(status),
         notes=_as(check.get("Notes", ""), str, f"{where}.Notes"),

@@ -4,7 +4,9 @@ Rule 1  A registration is followed by a beat: Consul keeps an old check's status
 Rule 2  Absence of Consul is waited out, with back-off; never longer than the time to the next beat.
 Rule 3  A maintenance with our own reason is a leftover of a drain whose process is gone, and is cleared at
         registration. Any other is an operator's and stays.
-Rule 4  After `drain` a registration anew goes into maintenance again; after `deregister` there is none.
+Rule 4  A changed output is followed by a registration: Consul tells the catalog of a new output without a new status
+        only within `check_update_interval` (5 minutes), but of all it has when a service is registered.
+Rule 5  After `drain` a registration anew goes into maintenance again; after `deregister` there is none.
 """
 
 from __future__ import annotations
@@ -50,8 +52,7 @@ class Heartbeat:
     """An instance's presence in Consul while `run` runs.
 
     Args:
-        output: gives the check's output at each beat, such as the policy versions in force. Consul shows a changed
-            output to others at once only with a changed status, otherwise within `check_update_interval` (5 minutes).
+        output: gives the check's output at each beat, such as the policy versions in force; it must not raise.
         notify: told what happened, for logging; it must not raise or block.
         clock: monotonic seconds.
 
@@ -79,6 +80,7 @@ class Heartbeat:
         self._rng = rng or random.Random()
         self._outage = Outage()
         self._back_off = BackOff()
+        self._shown: str | None = None  # what the catalog is known to show
         self._registered = False
         self._draining = False
         self._gone = False
@@ -131,13 +133,17 @@ class Heartbeat:
             await self._consul.deregister(self.registration.id)
 
     async def _confirm(self) -> None:
-        if self._registered:
-            try:
-                await self._pass()
-            except Missing:  # Consul restarted without its data, or reaped us while we were away
-                await self._register(again=True)
-        else:
+        if not self._registered:
             await self._register(again=False)
+            return
+        try:
+            output = await self._pass()
+        except Missing:  # Consul restarted without its data, or reaped us while we were away
+            await self._register(again=True)
+            return
+        if output != self._shown:
+            await self._consul.register(self.registration)
+            self._shown = output
 
     async def _register(self, *, again: bool) -> None:
         await self._consul.register(self.registration)
@@ -149,7 +155,7 @@ class Heartbeat:
             self._notify(Held(held))
 
     async def _settle_maintenance(self) -> str:
-        """Apply rules 3 and 4; return an operator's reason, or an empty text."""
+        """Apply rules 3 and 5; return an operator's reason, or an empty text."""
         checks = await self._consul.local_checks()
         name = f"_service_maintenance:{self.registration.id}"
         if name not in checks:
@@ -163,5 +169,7 @@ class Heartbeat:
             await self._consul.maintenance(self.registration.id, enable=False)
         return ""
 
-    async def _pass(self) -> None:
-        await self._consul.pass_ttl(self.registration.check_id, self._output())
+    async def _pass(self) -> str:
+        output = self._output()
+        await self._consul.pass_ttl(self.registration.check_id, output)
+        return output

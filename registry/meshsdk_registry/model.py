@@ -10,10 +10,10 @@ from typing import Generic, Literal, TypeVar
 __all__ = [
     "AgentInfo",
     "Answer",
+    "Check",
     "Health",
     "Instance",
     "KeyValue",
-    "LocalCheck",
     "LocalService",
     "Operation",
     "Registration",
@@ -138,8 +138,8 @@ class LocalService:
 
 
 @dataclass(frozen=True, slots=True)
-class LocalCheck:
-    """A check as the agent itself knows it. `notes` holds the reason of a maintenance."""
+class Check:
+    """A check of an instance, or of a node where `service_id` is empty. `notes` holds the reason of a maintenance."""
 
     id: str
     status: Health

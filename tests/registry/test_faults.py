@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import datetime
 import ipaddress
+import json
 import random
 import ssl
 from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -19,6 +21,7 @@ from meshsdk_registry import (
     Changed,
     Consul,
     Denied,
+    Heartbeat,
     Lost,
     Misunderstood,
     NoLeader,
@@ -41,6 +44,7 @@ def http(status: int, body: str, *headers: str) -> bytes:
     return "\r\n".join([*lines, "", body]).encode()
 
 
+DENY = 'acl { enabled = true default_policy = "deny" tokens { master = "root" agent = "root" } }'
 INDEXED = "X-Consul-Index: 5"
 
 
@@ -108,6 +112,7 @@ async def test_each_fault_has_its_error(answer, kind, told):
         (lambda consul: consul.local_services(), '{"a": 1}'),
         (lambda consul: consul.local_checks(), '{"a": {}}'),
         (lambda consul: consul.key("a"), '[{"Key": "a", "ModifyIndex": 1, "Value": "%"}]'),
+        (lambda consul: consul.checks("a"), "[1]"),
         (lambda consul: consul.key("a"), "[1]"),
         (lambda consul: consul.keys("a"), '{"Key": 1}'),
         (lambda consul: consul.put("a", b"1"), '"yes"'),
@@ -160,7 +165,9 @@ async def test_the_201st_connection_is_refused_with_clear_words(restartable):
         async with Consul(restartable.url) as consul:
             with pytest.raises(TooManyConnections, match=r"allows one address 200 connections; raise limits\.http_max"):
                 await consul.leader()
-            idle.pop()[1].close()
+            freed = idle.pop()[1]
+            freed.close()
+            await freed.wait_closed()
             async with asyncio.timeout(5):
                 while True:
                     try:
@@ -171,6 +178,7 @@ async def test_the_201st_connection_is_refused_with_clear_words(restartable):
     finally:
         for _, writer in idle:
             writer.close()
+        await asyncio.gather(*(writer.wait_closed() for _, writer in idle), return_exceptions=True)
 
 
 async def test_our_own_pool_ends_before_consuls_limit(dev_agent):
@@ -281,9 +289,8 @@ async def test_the_token_given_is_sent_with_every_request_and_the_environments_i
 
 
 async def test_access_rules_of_a_real_consul(tmp_path):
-    config = 'acl { enabled = true default_policy = "deny" tokens { master = "root" agent = "root" } }'
     path = tmp_path / "token"
-    server = RealConsul("-hcl", config)
+    server = RealConsul("-hcl", DENY)
     try:
         await asyncio.to_thread(server.start)
         async with Consul(server.url) as nobody:
@@ -300,6 +307,32 @@ async def test_access_rules_of_a_real_consul(tmp_path):
             assert (await consul.agent_info()).node == "real"
             await consul.txn([Operation("set", "a", b"2")])
             assert (await consul.key("a")).value.value == b"2"
+    finally:
+        server.stop()
+
+
+async def test_the_rules_of_the_readme_are_enough_and_no_more(tmp_path):
+    readme = (Path(__file__).parents[2] / "registry/README.md").read_text("utf-8")
+    rules = readme.split("```hcl\n")[1].split("```")[0]
+    server = RealConsul("-hcl", DENY)
+    try:
+        await asyncio.to_thread(server.start)
+        async with Consul(server.url, token="root") as root:
+            await root.raw("PUT", "/v1/acl/policy", data=json.dumps({"Name": "mesh", "Rules": rules}))
+            made = await root.raw("PUT", "/v1/acl/token", data=json.dumps({"Policies": [{"Name": "mesh"}]}))
+            await root.put("mesh/policy/web", b"1")
+        async with Consul(server.url, token=made["SecretID"]) as consul:
+            heartbeat = Heartbeat(consul, Registration("checkout", "checkout-1", "10.0.0.1", 80))
+            await heartbeat.beat()
+            assert heartbeat.registered
+            assert [one.health for one in (await consul.instances("checkout")).value] == ["passing"]
+            assert [one.value for one in (await consul.keys("mesh/policy/")).value] == [b"1"]
+            assert (await consul.agent_info()).node == "real"
+            await heartbeat.drain()
+            await heartbeat.deregister()
+            for call in (consul.put("mesh/policy/web", b"2"), consul.register(Registration("web", "w", "", 80))):
+                with pytest.raises(Denied, match=r"registry/README\.md lists the rules"):
+                    await call
     finally:
         server.stop()
 

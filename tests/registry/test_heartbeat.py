@@ -51,6 +51,32 @@ async def test_a_beat_registers_and_carries_the_output(consul, name, notes):
     assert (await consul.local_checks())[heartbeat.registration.check_id].output == "policy 7"
 
 
+async def test_a_changed_output_reaches_the_catalog_at_once(consul, name):
+    outputs = iter(["policy 1", "policy 2", "policy 2"])
+    heartbeat = Heartbeat(consul, registration(name), output=lambda: next(outputs))
+    for expected in ("policy 1", "policy 2", "policy 2"):
+        await heartbeat.beat()
+        seen, answer = None, await consul.checks(name)
+        for _ in range(5):  # Consul's agent tells the catalog a few milliseconds after the registration
+            seen = [one.output for one in answer.value]
+            if seen == [expected]:
+                break
+            answer = await consul.checks(name, index=answer.index, wait=2)
+        assert seen == [expected]
+        assert await health(consul, name) == [Health.PASSING]
+
+
+async def test_a_restarted_process_shows_its_output_with_the_second_beat(consul, name):
+    await Heartbeat(consul, registration(name), output=lambda: "old").beat()
+    restarted = Heartbeat(consul, registration(name), output=lambda: "new")
+    await restarted.beat()
+    await restarted.beat()
+    answer = await consul.checks(name)
+    if answer.value[0].output != "new":
+        answer = await consul.checks(name, index=answer.index, wait=5)
+    assert answer.value[0].output == "new"
+
+
 async def test_forgotten_means_registered_again(consul, name, notes):
     told, notify = notes
     heartbeat = Heartbeat(consul, registration(name), notify=notify)

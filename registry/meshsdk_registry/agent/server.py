@@ -160,6 +160,8 @@ class DevAgent:
         self._tasks = [served, loop.create_task(self._expire(api))]
         while not self._server.started:
             if served.done():
+                self._server = None
+                self._tasks.pop().cancel()
                 await served
                 raise OSError(f"the dev agent could not start at {self.url}")
             await asyncio.sleep(0.001)
