@@ -33,7 +33,7 @@ ATTEMPTS = Metric(
     "mesh.client.attempts",
     "counter",
     "{attempt}",
-    "Tries on the wire by what came of them and what was decided; without the retries' gain, unlike the calls.",
+    "Tries on the wire, by what came of them and what was decided; a call counts once however many it took.",
     (*_SERVICE, "mesh.outcome", "mesh.decision"),
 )
 CALLS_REFUSED = Metric(

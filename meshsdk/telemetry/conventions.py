@@ -21,6 +21,8 @@ _USERINFO = re.compile(r"(?<=://)[^/?#]*@")
 
 def safe_url(url: str) -> str:
     """The URL without credentials: neither user and password, nor signatures in its query."""
+    if "@" not in url and "?" not in url:
+        return url
     return _SIGNATURES.sub(r"\1=REDACTED", _USERINFO.sub("REDACTED:REDACTED@", url))
 
 
