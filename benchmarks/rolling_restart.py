@@ -140,15 +140,25 @@ async def restart_in_turn(fleet: Fleet, number: signal.Signals, outcome: Outcome
 
 
 async def all_passing(fleet: Fleet) -> None:
-    """Wait until Consul lists the four instances, and nothing else, as passing."""
-    async with Consul(fleet.consul_url) as consul:
+    """Wait until Consul lists the four instances, and nothing else, as passing, and each says itself that it is ready.
+
+    Consul alone does not know: an instance that was killed stays passing until its TTL is over.
+    """
+    async with Consul(fleet.consul_url) as consul, httpx.AsyncClient() as plain:
         for _ in range(600):
             instances = (await consul.instances("shop")).value
             passing = sorted(instance.port for instance in instances if instance.health is Health.PASSING)
-            if passing == sorted(fleet.commands):
+            if passing == sorted(fleet.commands) and all([await ready(plain, port) for port in passing]):
                 return
             await asyncio.sleep(0.05)
     raise RuntimeError(f"not all instances came back: {instances}")
+
+
+async def ready(plain: httpx.AsyncClient, port: int) -> bool:
+    try:
+        return (await plain.get(f"http://127.0.0.1:{port}/-/mesh/ready")).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 async def main(seconds: float, rate: float) -> int:

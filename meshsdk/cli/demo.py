@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -36,6 +37,7 @@ class DemoFailed(MeshError):
 def demo() -> None:
     """Show discovery, balancing, a crash without a failed call, a live policy change, and life without Consul."""
     started = time.monotonic()
+    logging.getLogger("meshsdk").addHandler(logging.NullHandler())  # refusals are part of the story, told below
     try:
         with Stage() as stage:
             asyncio.run(_story(stage))
