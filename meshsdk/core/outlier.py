@@ -116,7 +116,7 @@ class OutlierDetector:
             return False
         counted = [other for other in states if _callable(other)]
         away = sum(1 for other in counted if other.ejected_until)
-        # the small number keeps 33.3 % of 1,000 from becoming 332 by rounding in binary
+        # the small number keeps 18.4 % of 375 from becoming 68 by rounding in binary
         share = int(len(counted) * self._plan.max_ejected_percent / 100 + 1e-9)
         most = max(share, 1) if self._plan.max_ejected_percent > 0 else 0
         return away < min(most, len(counted) - 1)

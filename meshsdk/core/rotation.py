@@ -60,7 +60,7 @@ class Rotation:
     ) -> Ejection | Reinstatement | None:
         """Count an outcome, as `OutlierDetector.record`; `probe` is what `began` said of this try."""
         verdict = self._detector.record(state, ok, now, self.states, probe)
-        if verdict is not None or probe or state.endpoint.limbo:
+        if verdict is not None or state.endpoint.limbo:
             self._until = -inf
         return verdict
 

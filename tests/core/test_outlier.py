@@ -107,7 +107,18 @@ class TestSuccessRate:
 class TestHowManyMayGo:
     @pytest.mark.parametrize(
         ("count", "percent", "may"),
-        [(1, 100, 0), (2, 10, 1), (2, 100, 1), (3, 50, 1), (3, 100, 2), (4, 50, 2), (9, 10, 1), (20, 10, 2), (5, 0, 0)],
+        [
+            (1, 100, 0),
+            (2, 10, 1),
+            (2, 100, 1),
+            (3, 50, 1),
+            (3, 100, 2),
+            (4, 50, 2),
+            (9, 10, 1),
+            (20, 10, 2),
+            (5, 0, 0),
+            (375, 18.4, 69),
+        ],
     )
     def test_share_of_all_never_all_and_one_of_two(self, count: int, percent: float, may: int) -> None:
         bench = Bench(count, max_ejected_percent=percent)
