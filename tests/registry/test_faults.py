@@ -31,11 +31,11 @@ from meshsdk_registry import (
     ServerFault,
     TooManyConnections,
     Unreachable,
+    transport,
     watch_keys,
 )
 from meshsdk_registry.agent import DevAgent
 from meshsdk_registry.model import Operation
-from meshsdk_registry.transport import MAX_CONNECTIONS
 from tests.conftest import RealConsul
 
 
@@ -181,17 +181,14 @@ async def test_the_201st_connection_is_refused_with_clear_words(restartable):
         await asyncio.gather(*(writer.wait_closed() for _, writer in idle), return_exceptions=True)
 
 
-async def test_our_own_pool_ends_before_consuls_limit(dev_agent):
-    async with Consul(dev_agent.url, timeout=0.5) as consul:
-        waits = [asyncio.create_task(consul.keys("a", index=10**9, wait=30)) for _ in range(MAX_CONNECTIONS)]
-        async with asyncio.timeout(10):
-            while True:  # until the pool is full
-                try:
-                    await consul.leader()
-                except TooManyConnections as error:
-                    told = str(error)
-                    break
-        assert "Watch fewer services" in told
+async def test_our_own_pool_ends_before_consuls_limit(dev_agent, monkeypatch):
+    assert transport.MAX_CONNECTIONS < 200
+    monkeypatch.setattr(transport, "MAX_CONNECTIONS", 4)
+    async with Consul(dev_agent.url, timeout=1) as consul:
+        waits = [asyncio.create_task(consul.keys("a", index=10**9, wait=30)) for _ in range(4)]
+        await asyncio.sleep(0)  # each has asked the pool before the fifth does
+        with pytest.raises(TooManyConnections, match=r"all 4 connections of this process .* Watch fewer services"):
+            await consul.leader()
         for wait in waits:
             wait.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
@@ -200,7 +197,7 @@ async def test_our_own_pool_ends_before_consuls_limit(dev_agent):
 
 async def test_a_cancelled_query_frees_its_connection(dev_agent):
     async with Consul(dev_agent.url) as consul:
-        for _ in range(MAX_CONNECTIONS * 2):
+        for _ in range(2 * transport.MAX_CONNECTIONS):
             waiting = asyncio.create_task(consul.keys("a", index=10**9, wait=30))
             await asyncio.sleep(0)
             waiting.cancel()
