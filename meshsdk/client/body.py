@@ -10,6 +10,7 @@ Rule 4  Never closed and forgotten: abandoned, with a ResourceWarning. The garba
 from __future__ import annotations
 
 import asyncio
+import os
 import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["AsyncBody", "Body", "Ending", "abandon_forgotten"]
 
 _forgotten: deque[Ending] = deque()  # append and popleft are atomic and take no lock
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forgotten.clear)  # the parent abandons them itself
 
 
 def abandon_forgotten() -> None:

@@ -186,8 +186,8 @@ class HttpcoreEngine:
 
     def forget_inherited(self) -> None:
         """In a forked child: let go of the parent's connections without a byte, and without any of its locks."""
-        inherited, self._lanes = self._lanes, Lanes(threading.Semaphore)
-        for connection in inherited.everything():
+        lanes, self._lanes = self._lanes, Lanes(threading.Semaphore)
+        for connection in lanes.inherited():
             connection.close()
 
 

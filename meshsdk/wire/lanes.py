@@ -125,8 +125,9 @@ class Lanes(Generic[C, G]):
                 for connection in tuple(lane.open):
                     self._spend(lane, connection)
 
-    def everything(self) -> list[C]:
-        """Every connection, without the lock: for a forked child, where nobody will ever release it."""
+    def inherited(self) -> list[C]:
+        """In a forked child: every connection. The lock is a new one, as nobody here would ever release the old."""
+        self._lock = threading.Lock()
         return [connection for lane in self._lanes.values() for connection in lane.open] + list(self._spent)
 
     def spent(self) -> C | None:
