@@ -130,6 +130,8 @@ class MeshTransport(httpx.BaseTransport):
     """Put under an `httpx.Client`, makes mesh services callable by name: `http://payments/charge`.
 
     It may be used from any number of threads. Redirects, auth, cookies and event hooks are the client's, above it.
+    Time is bounded exactly where Consul gives IP addresses; the look-up of a host name blocks a thread for as long as
+    the system's resolver likes.
 
     Args:
         directory: where services are looked up.
