@@ -160,12 +160,9 @@ class Catalog:
 
     def checks_of(self, service: Service) -> list[Check]:
         """The checks that decide an instance's health: its node's and its own."""
-        node_wide: list[Check] = []
-        own: list[Check] = []
-        for (node, _), check in sorted(self.checks.items()):
-            if node == service.node and check.service_id in {"", service.id}:
-                (own if check.service_id else node_wide).append(check)
-        return node_wide + own
+        of = {"", service.id}
+        found = [check for key, check in self.checks.items() if check.service_id in of and key[0] == service.node]
+        return sorted(found, key=lambda check: (bool(check.service_id), check.id))
 
     def node_checks(self, node: str) -> tuple[int, list[Check]]:
         """All checks on a node."""
