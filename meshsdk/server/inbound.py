@@ -115,6 +115,7 @@ class ServedRequest:
             self.inbound.peer or "",
             self._client,
             self._intake.access_log(),
+            self._span.trace_id,
         )
 
 

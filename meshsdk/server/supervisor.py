@@ -34,10 +34,17 @@ def holds_port(pid: int, port: int, proc: Path = Path("/proc")) -> bool:
     """
     inodes = _listening(proc, port)
     try:
-        links = [os.readlink(entry) for entry in (proc / str(pid) / "fd").iterdir()]
+        entries = list((proc / str(pid) / "fd").iterdir())
     except OSError:
         return False
-    return any(link in inodes for link in links)
+    return any(_target(entry) in inodes for entry in entries)
+
+
+def _target(entry: Path) -> str:
+    try:
+        return os.readlink(entry)
+    except OSError:  # closed meanwhile
+        return ""
 
 
 def _listening(proc: Path, port: int) -> set[str]:
