@@ -143,7 +143,9 @@ class Directory:
                 if self._closed:
                     raise UnknownService("the mesh of this process is closed", service=service)
                 self._services[service] = known
-            if service not in self._watched and not self._closed:
+            if self._closed:
+                return known
+            if service not in self._watched:
                 self._background.call_soon(self._watcher.watch, known)
                 self._sweep_later()
             self._watched[service] = self._clock()

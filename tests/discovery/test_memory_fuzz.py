@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -66,10 +67,8 @@ def test_any_value_in_the_place_of_another(memory, data):
         fields = json.loads(dump("web", "consul", memory))["endpoints"]
         fields[0][data.draw(st.integers(0, 6))] = data.draw(anything)
         content[place] = fields
-    try:
+    with contextlib.suppress(ValueError):
         usable(read(json.dumps(content).encode(), "web", "consul", 0.0))
-    except ValueError as error:
-        assert str(error)
 
 
 @pytest.mark.parametrize(
