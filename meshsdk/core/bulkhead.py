@@ -38,7 +38,7 @@ class Bulkhead:
         self.pending = sum(max(0, n) for n in waiting) if limits.max_connections_per_endpoint else 0
 
     def take(self, state: EndpointState) -> str:
-        """Count one attempt to `state`, or name the limit that forbids it: `max-requests`, `max-pending`; else empty."""
+        """Count one attempt to `state`, or name the limit that forbids it: `max-requests` or `max-pending`."""
         if self.in_flight >= self._max_requests:
             return "max-requests"
         if state.inflight >= self._connections:

@@ -157,7 +157,8 @@ class Exchange:
             self._upstream.conclude(attempt, True, now)
             self._end(attempt.status, self._reply_flag(), self._reason, now)
             return
-        self._fail(attempt, failure, attempt.body_deadline, now - attempt.started, now)
+        head_at = now if self._head_at is None else self._head_at
+        self._fail(attempt, failure, attempt.body_deadline, head_at - attempt.started, now)
         self._error = fault(failure, now >= attempt.body_deadline - SLACK)
         self._end(attempt.status, self._error.flag, f"body-{failure.kind}", now)
 
@@ -188,9 +189,11 @@ class Exchange:
         self._number += 1
         self._tried += (slot.state,)
         timeouts = self._plan.timeouts
-        left = self._deadline - now
+        deadline = self._deadline
+        left = deadline - now
         if timeouts.attempt and timeouts.attempt < left:
             left = timeouts.attempt
+            deadline = now + left
         headers = [(EXPECTED_TIMEOUT, envoy_timeout(left))] if left != inf else []
         if self._number > 1:
             headers.append((ATTEMPT_COUNT, b"%d" % self._number))
@@ -199,7 +202,7 @@ class Exchange:
             slot.state.endpoint,
             slot.state,
             now,
-            now + left,
+            deadline,
             self._deadline,
             timeouts.connect or inf,
             timeouts.idle or inf,
@@ -259,7 +262,7 @@ class Exchange:
         return Final(reason)
 
     def _fail(self, attempt: Attempt, failure: Failure, limit: float, seconds: float, now: float) -> None:
-        """End an attempt that failed; if its `limit` was the caller's own deadline, only the time it took is learned."""
+        """End an attempt that failed; if `limit` was the caller's own deadline, only the time it took is learned."""
         own = self._call.deadline
         if failure.kind == "timeout" and own is not None and limit >= own and now >= own - SLACK:
             if seconds > attempt.state.ewma:
