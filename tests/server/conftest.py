@@ -152,8 +152,9 @@ def until(what: Callable[[], Any], seconds: float = 15.0, about: Callable[[], ob
 
 
 @pytest.fixture
-def consul(dev_agent: Any) -> Consul:
-    return Consul(dev_agent.url)
+def consul(request: pytest.FixtureRequest) -> Consul:
+    """The dev agent, or the fixture a test names."""
+    return Consul(request.getfixturevalue(getattr(request, "param", "dev_agent")).url)
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ def only(consul: Any) -> Any:
     return found[0] if found else None
 
 
+@pytest.mark.parametrize("consul", ["dev_agent", "real_consul"], indirect=True)
 def test_life_of_one_process(start: Start, consul: Any, port: int, eventually: Any, tmp_path: Path) -> None:
     hook = tmp_path / "hook"
     program = uvicorn(start, port, TEST_HOOK_FILE=str(hook), MESH_ZONE="z1", MESH_VERSION="7")
@@ -133,8 +134,8 @@ def test_wrong_port_is_named(start: Start, consul: Any, port: int, eventually: A
     assert only(consul) is None
 
 
-@pytest.mark.parametrize("workers", [3])
-def test_workers_are_one_instance(start: Start, consul: Any, port: int, eventually: Any, workers: int) -> None:
+def test_workers_are_one_instance(start: Start, consul: Any, port: int, eventually: Any) -> None:
+    workers = 3
     program = uvicorn(start, port, "--workers", str(workers))
     eventually(lambda: only(consul) == "passing", about=lambda: program.log)
     pids = set()
