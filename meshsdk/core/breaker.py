@@ -93,8 +93,9 @@ class Breaker:
 
     def admit(self, now: float) -> int | None:
         """Let one call pass: its permit, or None while calls are stopped."""
+        epoch = self._epoch  # read first: a move in between must leave us with the older number
         if self._closed:
-            return self._epoch
+            return epoch
         with self._lock:
             if self._storage.state == pybreaker.STATE_OPEN:
                 if self._still_open(now):
@@ -120,7 +121,7 @@ class Breaker:
         if ok and self._closed and not self._failing:
             return
         with self._lock:
-            if permit != self._epoch:
+            if permit != self._epoch or self._storage.state == pybreaker.STATE_OPEN:
                 return
             self._failing = not ok
             if self._storage.state == pybreaker.STATE_HALF_OPEN:

@@ -7,7 +7,6 @@ Rule 2: what cannot be read is a ValueError; whoever serves the request decides 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 __all__ = [
     "EXPECTED_TIMEOUT",
@@ -30,7 +29,7 @@ _UNITS = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "S": 1.0, "M": 60.0, "H": 3600.0}
 
 def envoy_timeout(seconds: float) -> bytes:
     """Write the time left, in seconds, as whole milliseconds."""
-    return _digits(max(1, int(seconds * 1000)))
+    return b"%d" % max(1, int(seconds * 1000))
 
 
 def parse_envoy_timeout(value: bytes | str) -> float:
@@ -62,11 +61,6 @@ def parse_grpc_timeout(value: bytes | str) -> float:
             f"{text[:40]!r} is not a grpc-timeout; write up to 8 digits and one of H M S m u n, such as 1500m"
         )
     return int(match[1]) * _UNITS[match[2]]
-
-
-@lru_cache(maxsize=4096)  # a tenth of the time; calls share their limits
-def _digits(number: int) -> bytes:
-    return b"%d" % number
 
 
 def _text(value: bytes | str) -> str:

@@ -18,6 +18,7 @@ Rule 4: events are told after everything is settled, outside of any lock.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import inf
 
 from meshsdk.core.attempt import Attempt, Final, Retry, Verdict
@@ -85,11 +86,6 @@ class Exchange:
         self._reason = ""
         self._error: type[CallError] | None = None
         self._ended = False
-
-    @property
-    def attempts(self) -> int:
-        """Tries begun so far."""
-        return self._number
 
     @property
     def reason(self) -> str:
@@ -186,30 +182,32 @@ class Exchange:
         return self._make(self._error, _told(failure), self._reason)
 
     def _open(self, slot: Slot, now: float) -> Attempt:
+        state, permit, probe, era = slot
         self._number += 1
-        self._tried += (slot.state,)
+        self._tried += (state,)
         timeouts = self._plan.timeouts
         deadline = self._deadline
         left = deadline - now
         if timeouts.attempt and timeouts.attempt < left:
-            left = timeouts.attempt
-            deadline = now + left
-        headers = [(EXPECTED_TIMEOUT, envoy_timeout(left))] if left != inf else []
+            deadline = now + timeouts.attempt
+            headers = [_full_time(timeouts.attempt)]
+        else:
+            headers = [(EXPECTED_TIMEOUT, envoy_timeout(left))] if left != inf else []
         if self._number > 1:
             headers.append((ATTEMPT_COUNT, b"%d" % self._number))
         self._last = attempt = Attempt(
             self._number,
-            slot.state.endpoint,
-            slot.state,
+            state.endpoint,
+            state,
             now,
             deadline,
             self._deadline,
             timeouts.connect or inf,
             timeouts.idle or inf,
             headers,
-            slot.permit,
-            slot.probe,
-            slot.era,
+            permit,
+            probe,
+            era,
         )
         return attempt
 
@@ -320,6 +318,12 @@ class Exchange:
                 self._plan.access_log,
             )
         )
+
+
+@lru_cache(maxsize=64)
+def _full_time(seconds: float) -> tuple[bytes, bytes]:
+    """The header of most attempts: they have all the time their policy gives one."""
+    return EXPECTED_TIMEOUT, envoy_timeout(seconds)
 
 
 def _told(failure: Failure) -> str:

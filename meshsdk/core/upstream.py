@@ -40,14 +40,9 @@ class Refusal:
     problem: str
 
 
-@dataclass(slots=True)
-class Slot:
-    """What one admitted attempt holds until `settle`."""
-
-    state: EndpointState
-    permit: int
-    probe: bool
-    era: int
+# What an admitted attempt holds until its end: the endpoint, the breaker's permit, whether it is the endpoint's probe, and
+# the era. A tuple, because a record would cost every call a quarter of a microsecond.
+Slot = tuple[EndpointState, int, bool, int]
 
 
 class Upstream:
@@ -177,7 +172,7 @@ class Upstream:
         if limit:
             return Refusal(Overloaded, limit, self._bulkhead.why(limit, state))
         probe = state.ejected_until > 0 and self._rotation.began(state, now)
-        return Slot(state, permit, probe, self._era)
+        return state, permit, probe, self._era
 
     def _why_none(self) -> str:
         """Say whether the registry knows no instance, or knows some and none may be used."""

@@ -125,6 +125,14 @@ def test_other_numbers_hold_from_now_on() -> None:
     assert breaker.admit(1.0) is not None
 
 
+def test_a_permit_never_reaches_pybreakers_open_state() -> None:
+    """It reads the wall clock there, and would go half-open by that."""
+    breaker = tripped()
+    breaker.circuit.reset_timeout = 0.0
+    breaker.record(breaker._epoch, True, 1.0)
+    assert breaker.state == "open"
+
+
 class Ears(pybreaker.CircuitBreakerListener):
     def __init__(self) -> None:
         self.heard: list[str] = []

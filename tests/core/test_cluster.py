@@ -277,6 +277,23 @@ def test_threads_lose_no_count() -> None:
     assert [state.inflight for state in cluster.states()] == [0, 0, 0]
 
 
+def test_a_slot_is_given_back_once(world: World) -> None:
+    exchange = world.call()
+    attempt = exchange.begin()
+    exchange.abandon(attempt)
+    for give_back in (world.cluster.release, lambda attempt: world.cluster.conclude(attempt, True, world.now)):
+        with pytest.raises(RuntimeError, match=r"try 1 to 10\.0\.0\.\d:80 was given back before"):
+            give_back(attempt)
+    assert world.cluster.in_flight == 0
+
+
+def test_an_outcome_is_counted_once(world: World) -> None:
+    attempt = world.call().begin()
+    for _ in range(9):
+        world.cluster.record(attempt, False, world.now, "reset")
+    assert (attempt.state.consecutive, world.cluster.breaker.circuit.fail_counter) == (1, 1)
+
+
 def test_a_sink_may_ask_the_cluster_anything() -> None:
     """The sink is never called under the lock, or this would hang."""
     seen: list[tuple[int, float]] = []
