@@ -152,8 +152,16 @@ class Lifecycle:
             self._first_request()
 
     def starting(self) -> None:
-        """The application's own start-up has begun: requests prove nothing until it has ended."""
+        """The application's own start-up has begun: requests prove nothing until it has ended.
+
+        A second start in the same process, as test clients make it, is a life of its own.
+        """
         self._beginning = True
+        if self.phase is Phase.STOPPED and (self._life is None or self._life.done()):
+            again = self._life is not None
+            self._fresh()
+            if again:
+                self._live()
 
     def started(self) -> None:
         """The application's own start-up has ended, or it has none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from functools import lru_cache
 from typing import Any
 
 from meshsdk.identity.peer import wsgi_peer
@@ -170,9 +171,14 @@ def _path(environ: Environ) -> str:
     return path if path.isascii() else path.encode("latin-1").decode("utf-8", "replace")
 
 
+@lru_cache(1024)  # clients choose the names: the same few dozen, and a bound for those who invent more
+def _header_name(key: str) -> bytes:
+    return key[5:].replace("_", "-").lower().encode("latin-1")
+
+
 def _headers(environ: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
     return [
-        (name[5:].replace("_", "-").lower().encode("latin-1"), value.encode("latin-1", "replace"))
+        (_header_name(name), value.encode("latin-1", "replace"))
         for name, value in environ.items()
         if name.startswith("HTTP_")
     ]
