@@ -88,6 +88,11 @@ class Exchange:
         self._ended = False
 
     @property
+    def attempts(self) -> int:
+        """Tries begun so far."""
+        return self._number
+
+    @property
     def reason(self) -> str:
         """Why the call's last outcome is final; empty while it is not."""
         return self._reason

@@ -40,7 +40,7 @@ class Refusal:
     problem: str
 
 
-# What an admitted attempt holds until its end: the endpoint, the breaker's permit, whether it is the endpoint's probe, and
+# What an admitted attempt holds until its end: the endpoint, the breaker's permit, whether it is the endpoint's probe,
 # the era. A tuple, because a record would cost every call a quarter of a microsecond.
 Slot = tuple[EndpointState, int, bool, int]
 

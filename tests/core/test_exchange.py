@@ -174,7 +174,7 @@ def test_final_replies_say_why(world: World, status: int, call: dict[str, object
     exchange = world.call(**{"method": "GET", **call})
     attempt = exchange.begin()
     assert exchange.answered(attempt, status) == Final(reason)
-    assert exchange.reason == reason
+    assert (exchange.reason, exchange.attempts) == (reason, 1)
     exchange.finished(attempt)
     assert (world.ended()[0].reason, world.ended()[0].flag, world.ended()[0].status) == (reason, "", status)
 
