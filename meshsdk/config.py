@@ -39,6 +39,7 @@ class Settings:
         idle_watch: seconds after which a service that is no longer called is no longer watched.
         ttl: seconds the registration stays healthy without a heartbeat.
         drain_wait: seconds between telling Consul and closing the door.
+        drain_timeout: seconds in which requests in flight may finish where the server would not wait for them.
         metrics_path, ready_path: answered by the middleware; None turns them off.
         metrics_port, metrics_host: a port of its own for the metrics.
     """
@@ -68,6 +69,8 @@ class Settings:
     ttl: float = 15.0
     # A Consul change reaches callers within 100 ms; one second covers a slow one.
     drain_wait: float = 1.0
+    # gunicorn's own graceful timeout; requests that take longer are broken off as it would.
+    drain_timeout: float = 30.0
     metrics_path: str | None = "/-/mesh/metrics"
     metrics_port: int | None = None
     metrics_host: str = "127.0.0.1"
@@ -160,7 +163,7 @@ def _mistakes(values: Mapping[str, Any]) -> list[str]:
 
 
 _FIELDS = frozenset(Settings.__dataclass_fields__)
-_SECONDS = {"first_wait": 0, "removal_grace": 0, "idle_watch": 1, "ttl": 1, "drain_wait": 0}
+_SECONDS = {"first_wait": 0, "removal_grace": 0, "idle_watch": 1, "ttl": 1, "drain_wait": 0, "drain_timeout": 0}
 
 
 def _whole(text: str) -> int:
@@ -211,6 +214,7 @@ _VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "MESH_IDLE_WATCH": ("idle_watch", _seconds),
     "MESH_TTL": ("ttl", _seconds),
     "MESH_DRAIN_WAIT": ("drain_wait", _seconds),
+    "MESH_DRAIN_TIMEOUT": ("drain_timeout", _seconds),
     "MESH_METRICS_PATH": ("metrics_path", _path_or_off),
     "MESH_METRICS_PORT": ("metrics_port", _whole),
     "MESH_METRICS_HOST": ("metrics_host", str),

@@ -174,6 +174,8 @@ class Mesh:
         return self._server
 
     def _readings(self) -> Iterator[Reading]:
+        if self._server is not None:
+            yield Reading("mesh.server.unreadable_timeouts", (), self._server.intake.unreadable_timeouts)
         for status in self.directory.status():
             labels = (status.service,)
             yield Reading("mesh.registry.staleness", labels, status.age)

@@ -105,7 +105,7 @@ class Lifecycle:
         probe_path: str,
         in_flight: Callable[[], int],
         drain_wait: float,
-        drain_timeout: float = 30.0,
+        drain_timeout: float,
     ) -> None:
         self._registration = registration
         self._background = background

@@ -72,6 +72,7 @@ class Server:
             probe_path=settings.ready_path or _PROBE_PATH,
             in_flight=lambda: self.intake.in_flight,
             drain_wait=settings.drain_wait,
+            drain_timeout=settings.drain_timeout,
         )
         self.intake = Intake(
             clock=clock,

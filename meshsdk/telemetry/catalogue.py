@@ -122,6 +122,13 @@ GAUGES = {
             merge="max",
         ),
         Metric(
+            "mesh.server.unreadable_timeouts",
+            "counter",
+            "{request}",
+            "Requests whose deadline header could not be read; they were served without a deadline.",
+            (),
+        ),
+        Metric(
             "mesh.policy.rejected",
             "gauge",
             "1",
