@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import inspect
 import logging
 import os
 import selectors
@@ -45,7 +46,19 @@ class _Runner:
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
-            runner.run(self._ended.wait())  # then the runner cancels and awaits every task
+            runner.run(self._live())
+
+    async def _live(self) -> None:
+        await self._ended.wait()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for _ in range(100):  # one turn is enough but for tasks that begin others
+            if not any(map(_unbegun, others)):
+                break
+            await asyncio.sleep(0)
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     def stop(self, timeout: float) -> None:
         with contextlib.suppress(RuntimeError):  # it has ended already
@@ -63,6 +76,12 @@ class _Runner:
             nowhere = os.open(os.devnull, os.O_RDWR)
             os.dup2(nowhere, fileno(), inheritable=False)  # the number stays taken, whatever uses it gets EPERM
             os.close(nowhere)
+
+
+def _unbegun(task: asyncio.Task[Any] | None) -> bool:
+    """A task cancelled before its first step drops what it was to await (anyio's wrap a coroutine), which is noisy."""
+    coroutine = task.get_coro() if task is not None else None
+    return inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED
 
 
 class Background:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
@@ -115,6 +116,36 @@ def test_work_that_will_not_end_is_left_behind_and_said(background, caplog):
     background.stop(0.05)
     assert "did not end within 0.05 s" in caplog.text
     let_go.set()
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_a_task_that_never_began_does_not_drop_what_it_was_to_await(background, turns):
+    """As anyio's task groups have while they connect; a coroutine that was never awaited would be an error here."""
+    ended, stopping = [], threading.Event()
+
+    async def inner():
+        await asyncio.sleep(60)
+
+    async def outer(awaitable):
+        try:
+            await awaitable
+        finally:
+            ended.append(True)
+
+    async def work():
+        background.stop()  # on its own thread it only asks for the end
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task = asyncio.create_task(outer(inner()))
+        stopping.set()
+        await task
+
+    thread = background._started().thread
+    background.submit(work)
+    thread.join(5)
+    assert not thread.is_alive()
+    gc.collect()
+    assert len(ended) == stopping.is_set()
 
 
 def test_it_knows_itself(background):
