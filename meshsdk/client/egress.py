@@ -79,7 +79,7 @@ class AsyncEgress:
 
 def _begin(tracing: Tracing, request: httpx.Request) -> tuple[CallSpan, AttemptSpan]:
     url = request.url
-    call = tracing.begin_call(url.host, request.method, str(url))
+    call = tracing.begin_call(url.host, request.method, url)
     return call, call.attempt(1, url.host, url.port or (443 if url.scheme == "https" else 80))
 
 

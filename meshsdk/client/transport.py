@@ -169,7 +169,7 @@ class MeshTransport(httpx.BaseTransport):
         service = _service_of(request)
         if service is None:
             return self._egress.send(request)
-        span = self._tracing.begin_call(service, request.method, str(request.url))
+        span = self._tracing.begin_call(service, request.method, request.url)
         try:
             return self._call(service, request, span)
         except BaseException as error:
@@ -232,7 +232,7 @@ class AsyncMeshTransport(httpx.AsyncBaseTransport):
         service = _service_of(request)
         if service is None:
             return await self._egress.send(request)
-        span = self._tracing.begin_call(service, request.method, str(request.url))
+        span = self._tracing.begin_call(service, request.method, request.url)
         try:
             return await self._call(service, request, span)
         except BaseException as error:

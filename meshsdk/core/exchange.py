@@ -168,6 +168,10 @@ class Exchange:
         if not attempt.open:
             raise RuntimeError(_misuse("abandon", attempt))
         now = self._upstream.clock()
+        if attempt.status is None and now - attempt.started > attempt.state.ewma:
+            # That it took at least so long is known. Callers with a timeout of their own would else learn nothing of a
+            # slow endpoint, and go on choosing it.
+            self._upstream.observe(attempt, now - attempt.started, True, now)
         self._upstream.release(attempt)
         if attempt.status is None:
             self._tell_attempt(attempt, "abandoned", Final("abandoned"), now - attempt.started)

@@ -91,15 +91,19 @@ class Tracing:
         self._tracer: Tracer | None = None if provider is None else _tracer_of(provider)
         trace.get_tracer_provider()  # loads the one OTEL_PYTHON_TRACER_PROVIDER names, if it names one
 
-    def begin_call(self, service: str, method: str, url: str) -> CallSpan:
-        """Begin a logical call; `url` may hold credentials, they are not recorded."""
+    def begin_call(self, service: str, method: str, url: object) -> CallSpan:
+        """Begin a logical call.
+
+        Args:
+            url: anything that `str` makes a URL of; asked for it only where it is recorded, without its credentials.
+        """
         tracer = self._tracer or self._look()
         if tracer is None:
             inbound = current.get()
             return NO_CALL if inbound is None or inbound.trace is None else UnrecordedCall(inbound.trace.headers)
         from meshsdk.telemetry.call_spans import begin_call
 
-        return begin_call(tracer, service, method, url)
+        return begin_call(tracer, service, method, str(url))
 
     def begin_request(
         self,

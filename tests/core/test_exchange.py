@@ -461,6 +461,27 @@ def test_an_attempt_that_had_its_full_time_is_to_blame(own: float | None) -> Non
     assert attempt.state.consecutive == 1
 
 
+def test_a_caller_that_gives_up_itself_still_learns_how_slow_it_was() -> None:
+    """A caller with a timeout of its own cancels; without this the balancer would go on choosing the slow one."""
+    world = World(plan(balancing={"algorithm": "peak-ewma"}), count=1)
+    exchange = world.call()
+    attempt = exchange.begin()
+    world.now += 2.0
+    exchange.abandon(attempt)
+    assert attempt.state.ewma == pytest.approx(2.0)
+    assert attempt.state.consecutive == 0
+
+
+def test_a_caller_that_gives_up_early_teaches_nothing() -> None:
+    world = World(plan(balancing={"algorithm": "peak-ewma"}), count=1)
+    exchange = world.call()
+    attempt = exchange.begin()
+    attempt.state.ewma, attempt.state.ewma_at = 0.5, world.now
+    world.now += 0.1
+    exchange.abandon(attempt)
+    assert attempt.state.ewma == pytest.approx(0.5)
+
+
 def test_an_endpoint_that_fails_before_the_callers_deadline_is_to_blame(world: World) -> None:
     exchange = world.call(deadline=101.0)
     attempt = exchange.begin()
