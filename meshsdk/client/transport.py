@@ -35,7 +35,7 @@ __all__ = ["AsyncMeshTransport", "Clusters", "MeshTransport"]
 class Clusters(Protocol):
     """Where clusters come from: `meshsdk.discovery.Directory`, or `meshsdk.testing.StaticDirectory`."""
 
-    def peek(self, service: str) -> Cluster | None:
+    def peek(self, service: str, /) -> Cluster | None:
         """The cluster if it is known already; no lock, no waiting."""
         ...
 

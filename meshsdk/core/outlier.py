@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from meshsdk.core.plan import Outlier
 from meshsdk.core.state import EndpointState
 
-__all__ = ["Ejection", "OutlierDetector", "Reinstatement"]
+__all__ = ["Ejection", "OutlierDetector", "Reinstatement", "restore"]
 
 
 @dataclass(slots=True)

@@ -1,0 +1,41 @@
+"""The public names as a user's type checker sees them; checked by mypy and pyright, never run."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+import httpx
+
+import meshsdk
+from meshsdk import DeadlineExceeded, Mesh, MeshError
+
+
+def sync_caller(mesh: Mesh) -> None:
+    with mesh.client(headers={"x": "1"}) as http:
+        assert_type(http, httpx.Client)
+        assert_type(http.get("http://payments/charge"), httpx.Response)
+    assert_type(httpx.Client(transport=mesh.transport()), httpx.Client)
+
+
+async def async_caller(mesh: Mesh) -> None:
+    async with mesh, mesh.async_client() as http:
+        assert_type(http, httpx.AsyncClient)
+        try:
+            await http.get("http://payments/charge")
+        except DeadlineExceeded as error:
+            assert_type(error.service, str)
+            assert_type(error.attempts, int)
+            assert_type(error.endpoint, str | None)
+    assert_type(httpx.AsyncClient(transport=mesh.async_transport()), httpx.AsyncClient)
+
+
+def served(mesh: Mesh) -> None:
+    assert_type(mesh.deadline(), float | None)
+    assert_type(mesh.peer(), str | None)
+    for status in mesh.status():
+        assert_type(status.service, str)
+        assert_type(status.age, float)
+
+
+def errors_are_one_tree(error: meshsdk.CallError) -> MeshError:
+    return error
