@@ -157,11 +157,11 @@ def test_it_knows_itself(background):
 
 
 def run(program: str) -> subprocess.CompletedProcess[str]:
-    """Run a program of its own, where every warning is an error and asyncio complains of all it can."""
+    """Run a program of its own, where every warning is an error. (Debug mode would tell of slow machines too.)"""
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     path = os.pathsep.join((root, f"{root}/registry", f"{root}/tests/discovery"))
     return subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(program)],
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(program)],
         env={"PYTHONPATH": path, "PATH": os.environ["PATH"]}, capture_output=True, text=True, timeout=50, check=False,
     )  # fmt: skip
 
