@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
-from meshsdk.cli.console import Exit, data, out
-from meshsdk.cli.consul import PREFIX, documents
+from meshsdk.cli import survey
+from meshsdk.cli.console import Exit, clean, codes, out, print_json
+from meshsdk.cli.consul import consul_at
+from meshsdk.cli.documents import MESH_WIDE, PREFIX, documents
 from meshsdk.config import Settings, load
-from meshsdk.discovery.disk import problem_with as state_dir_problem
-from meshsdk.discovery.endpoints import endpoints as usable_endpoints
+from meshsdk.discovery.disk import problem_with
+from meshsdk.discovery.endpoints import endpoints
 from meshsdk.errors import ConfigError
-from meshsdk.mesh import open_consul
-from meshsdk_registry import Consul, Denied, Health, RegistryError
+from meshsdk_registry import Consul, Denied, NoLeader, RegistryError, Unreachable
 
-__all__ = ["check"]
+__all__ = ["EXITS", "check"]
 
 PROBE_KEY = "mesh/check/probe"
+EXITS = codes("nothing is broken (there may be warnings)", "something is")
+COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,65 +40,82 @@ class Finding:
 
 def check(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Look at everything between this machine and Consul, and say what to do about what is wrong."""
-    findings = asyncio.run(_collect())
+    findings, code = asyncio.run(_collect())
     if as_json:
-        data([asdict(finding) for finding in findings], (), as_json=True)
-    else:
-        for finding in findings:
-            _print(finding)
-    if any(finding.state == "fail" for finding in findings):
-        raise typer.Exit(Exit.PROBLEM)
+        print_json([asdict(finding) for finding in findings])
+    for finding in () if as_json else findings:
+        _print(finding)
+    if code:
+        raise typer.Exit(code)
 
 
 def _print(finding: Finding) -> None:
-    colour = {"ok": "green", "warn": "yellow", "fail": "red"}[finding.state]
-    out.print(f"[{colour}]{finding.state:<4}[/] [bold]{finding.subject}[/]: ", end="")
-    out.print(finding.seen, markup=False)
+    state = (f"{finding.state:<4}", COLOURS[finding.state])
+    out.print(Text.assemble(state, " ", (finding.subject, "bold"), f": {clean(finding.seen)}"))
     if finding.remedy:
-        out.print(f"     {finding.remedy}", markup=False)
+        out.print(Text(f"     {clean(finding.remedy)}"))
 
 
-async def _collect() -> list[Finding]:
+async def _collect() -> tuple[list[Finding], Exit]:
     try:
         settings = load({"service": "meshsdk-check"})
+        consul = consul_at(settings)
     except ConfigError as error:
-        return [Finding("settings", "fail", str(error), "correct the MESH_* or CONSUL_* variable it names")]
+        return [Finding("settings", "fail", str(error), "correct the variable it names")], Exit.USAGE
     findings = [_settings(settings), _state(settings.state_dir)]
-    async with open_consul(settings) as consul:
-        findings += [finding async for finding in _consul(consul)]
-    return findings
+    async with consul:
+        try:
+            async for finding in _consul(consul):
+                findings.append(finding)  # noqa: PERF401 - what was found before an error counts
+        except RegistryError as error:
+            away = isinstance(error, Unreachable)
+            findings.append(Finding("consul", "fail", str(error), _REMEDY_AWAY if away else _REMEDY_OTHER))
+            return findings, Exit.NO_CONSUL if away else Exit.PROBLEM
+    return findings, Exit.PROBLEM if any(finding.state == "fail" for finding in findings) else Exit.OK
+
+
+_REMEDY_AWAY = "CONSUL_HTTP_ADDR names another; `meshsdk dev` starts one on this machine"
+_REMEDY_OTHER = "see what answers there; CONSUL_HTTP_ADDR names another"
+_REMEDY_TOKEN = "give the token the rules in registry/README.md (CONSUL_HTTP_TOKEN or CONSUL_HTTP_TOKEN_FILE)"
 
 
 def _settings(settings: Settings) -> Finding:
-    token = "a token file" if settings.consul_token_file else "a token" if settings.consul_token else "no token"
-    return Finding("settings", "ok", f"Consul at {settings.consul_url}, with {token}")
+    token = (
+        f"the token in {settings.consul_token_file}"
+        if settings.consul_token_file
+        else "a token"
+        if settings.consul_token
+        else "no token"
+    )
+    where = f", datacenter {settings.datacenter}" if settings.datacenter else ""
+    return Finding("settings", "ok", f"Consul at {settings.consul_url} with {token}{where}")
 
 
 def _state(folder: Path | None) -> Finding:
-    problem = state_dir_problem(folder) if folder is not None else "no folder: a start without Consul knows nothing"
+    problem = problem_with(folder) if folder is not None else "no folder"
     if problem:
-        return Finding("last known good on disk", "warn", problem, "set MESH_STATE_DIR to a folder only you can write")
+        seen = f"{problem}: a start without Consul knows nothing"
+        return Finding("last known good on disk", "warn", seen, "set MESH_STATE_DIR to a folder only you can write")
     return Finding("last known good on disk", "ok", str(folder))
 
 
 async def _consul(consul: Consul) -> AsyncIterator[Finding]:
-    """Each step needs the one before it; the first failure ends the list."""
-    for subject, step in (("consul", _agent), ("leader", _leader), ("kv", _write), ("policy", _policy)):
+    """One question after the other. A permission that lacks leaves the others to ask; no answer ends it all."""
+    steps: tuple[tuple[str, Callable[[Consul], Awaitable[list[Finding]]]], ...] = (
+        ("consul", _agent),
+        ("leader", _leader),
+        ("kv", _write),
+        ("policy", _policy),
+        ("services", _services),
+    )
+    for subject, step in steps:
         try:
-            findings = await step(consul)
+            for finding in await step(consul):
+                yield finding
         except Denied as error:
-            yield Finding(subject, "fail", str(error), "give the token the rules in registry/README.md")
-            return
-        except RegistryError as error:
-            yield Finding(subject, "fail", str(error), "start Consul there, or set CONSUL_HTTP_ADDR")
-            return
-        for finding in findings:
-            yield finding
-    try:
-        for finding in await _services(consul):
-            yield finding
-    except RegistryError as error:
-        yield Finding("services", "fail", str(error), "give the token service:read and node:read")
+            yield Finding(subject, "fail", str(error), _REMEDY_TOKEN)
+        except NoLeader as error:
+            yield Finding(subject, "fail", str(error), "wait for the election; callers go on with what they know")
 
 
 async def _agent(consul: Consul) -> list[Finding]:
@@ -111,34 +132,55 @@ async def _leader(consul: Consul) -> list[Finding]:
 
 
 async def _write(consul: Consul) -> list[Finding]:
-    await consul.put(PROBE_KEY, b"")
-    await consul.delete(PROBE_KEY)
-    return [Finding("kv", "ok", f"{PREFIX} can be read and written")]
+    """A process only reads: not being allowed to write matters to who applies policy."""
+    await consul.keys(PREFIX)
+    try:
+        await consul.put(PROBE_KEY, b"")
+        await consul.delete(PROBE_KEY)
+    except Denied as error:
+        seen = f"mesh/ can be read and not written: {error}"
+        return [Finding("kv", "warn", seen, 'to apply policy from here give the token key_prefix "mesh/" write')]
+    return [Finding("kv", "ok", "mesh/ can be read and written")]
 
 
 async def _policy(consul: Consul) -> list[Finding]:
     found = await documents(consul)
-    if not found.by_service:
-        return [Finding("policy", "ok", "no documents: every service has the defaults")]
-    good = [name for name in found.by_service if name not in found.mistakes]
-    findings = [Finding("policy", "ok", f"{len(good)} documents in force: {', '.join(sorted(good))}")] if good else []
-    for name, lines in sorted(found.mistakes.items()):
-        seen = f"{PREFIX}{name} is rejected, the last good one stays in force: " + "; ".join(lines)
-        findings.append(Finding("policy", "fail", seen, f"correct it: meshsdk policy get {name}, then apply"))
-    return findings
+    good = [found.label(name) for name in sorted(found.good) if name not in found.mistakes]
+    findings = [
+        Finding(
+            f"policy {name}",
+            "fail",
+            f"{found.label(name)} is rejected, every process goes on with its last good one: {'; '.join(lines)}",
+            f"correct and apply it; `meshsdk policy get {name}` prints it"
+            if name in found.good or name == MESH_WIDE
+            else f"correct and apply it, or `consul kv delete {PREFIX}{name}`",
+        )
+        for name, lines in sorted(found.mistakes.items())
+    ]
+    said = f"{', '.join(good)} in force" if good else "no document in force: every service has the defaults"
+    return [Finding("policy", "ok", said), *findings]
 
 
 async def _services(consul: Consul) -> list[Finding]:
+    names = set((await consul.services()).value) - {"consul"}
     findings = []
-    for name in sorted((await consul.services()).value):
-        if name == "consul":
-            continue
-        instances = (await consul.instances(name)).value
-        findings += [
-            Finding(f"service {name}", "warn", refusal, "register it with an address and a port callers can reach")
-            for refusal in usable_endpoints(instances)[1]
-        ]
-        if instances and all(instance.health is Health.CRITICAL for instance in instances):
-            seen = f"all {len(instances)} instances are critical"
-            findings.append(Finding(f"service {name}", "warn", seen, f"see meshsdk endpoints {name}"))
-    return findings
+    for service in await survey.services(consul, names):
+        findings += _service(service)
+    return findings or [Finding("services", "ok", "none registered yet")]
+
+
+def _service(service: survey.Service) -> list[Finding]:
+    subject, count = f"service {service.name}", len(service.instances)
+    obeys = sorted({version for versions in service.obeys.values() for version in versions})
+    seen = f"{service.passing} of {count} instances get calls" + (f"; they obey {', '.join(obeys)}" if obeys else "")
+    state = "ok" if service.passing else "warn"
+    remedy = "" if service.passing else "callers get NoEndpoint, or try the critical ones in panic mode"
+    refusals = endpoints(service.instances)[1]
+    return [
+        Finding(subject, state, seen, remedy),
+        *(Finding(subject, "warn", line, _remedy(line in refusals)) for line in service.problems()),
+    ]
+
+
+def _remedy(refused: bool) -> str:
+    return "register it as it says" if refused else "its own check or an operator says so; `meshsdk endpoints` has all"

@@ -1,19 +1,18 @@
-"""The command line's door to Consul: one client from the environment's settings, and the policy documents in KV."""
+"""The command line's door to Consul: one client from the environment's settings, and names checked before they go."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
 
-from meshsdk.config import load
-from meshsdk.errors import PolicyError
+from meshsdk.config import Settings, load
+from meshsdk.errors import ConfigError
 from meshsdk.mesh import open_consul
-from meshsdk.policy.document import Document, parse
-from meshsdk_registry import Consul, KeyValue
+from meshsdk_registry import Consul, check_service
 
-__all__ = ["MESH_WIDE", "PREFIX", "Documents", "connect", "documents", "read"]
+__all__ = ["connect", "consul_at", "destination", "lookup"]
 
-PREFIX = "mesh/policy/"
-MESH_WIDE = "_mesh"
+# A host name's label as the client takes it: RFC 1035, 2.3.1, and the underscore that Consul takes too.
+_DESTINATION = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 
 
 def connect() -> Consul:
@@ -22,50 +21,44 @@ def connect() -> Consul:
     Raises:
         ConfigError: a variable is wrong.
     """
-    return open_consul(load({"service": "meshsdk-cli"}))
+    return consul_at(load({"service": "meshsdk-cli"}))
 
 
-@dataclass(slots=True)
-class Documents:
-    """The policy documents in KV: those that can be used, and what is wrong with the others."""
-
-    by_service: dict[str, Document | None] = field(default_factory=dict)
-    indexes: dict[str, int] = field(default_factory=dict)
-    mistakes: dict[str, tuple[str, ...]] = field(default_factory=dict)
-
-    def version(self, service: str) -> str:
-        """What a process that starts now would obey, such as `payments@41`; `defaults` without a document."""
-        if service in self.mistakes:
-            return "rejected"
-        names = [name for name in (service, MESH_WIDE) if self.by_service.get(name) is not None]
-        return "+".join(f"{name}@{self.indexes[name]}" for name in names) or "defaults"
-
-    def problems(self, service: str) -> list[str]:
-        """One line for each mistake in the service's document and in the mesh-wide one."""
-        return [f"policy {name}: {line}" for name in (service, MESH_WIDE) for line in self.mistakes.get(name, ())]
-
-
-async def documents(consul: Consul) -> Documents:
-    """Read and parse every policy document."""
-    found = Documents()
-    for entry in (await consul.keys(PREFIX)).value:
-        name = entry.key.removeprefix(PREFIX)
-        if not name:
-            continue
-        found.indexes[name] = entry.modify_index
-        try:
-            found.by_service[name] = read(entry)
-        except PolicyError as error:
-            found.by_service[name] = None
-            found.mistakes[name] = error.mistakes
-    return found
-
-
-def read(entry: KeyValue) -> Document:
-    """Parse one key's value.
+def consul_at(settings: Settings) -> Consul:
+    """Open the client that the settings describe.
 
     Raises:
-        PolicyError: the document has mistakes.
+        ConfigError: the address is none, or token and TLS files contradict each other.
     """
-    name = entry.key.removeprefix(PREFIX)
-    return parse(entry.value or b"", entry.key, f"{name}@{entry.modify_index}")
+    try:
+        return open_consul(settings)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"CONSUL_* variables: {error}") from error
+
+
+def destination(name: str, among: tuple[str, ...] = ()) -> str:
+    """Return the name of a service that processes can call, or one of `among`.
+
+    Raises:
+        ConfigError: it is neither; says what to write.
+    """
+    if name not in among and not _DESTINATION.fullmatch(name):
+        other = "".join(f", or {word}" for word in among)
+        raise ConfigError(
+            f"{name!r} is no service's name: write small letters, digits and dashes, such as 'payments'{other}"
+        )
+    return name
+
+
+def lookup(name: str) -> str:
+    """Return the name if Consul can be asked for it; services of others may hold dots and capitals.
+
+    Raises:
+        ConfigError: it cannot be any service's name.
+    """
+    try:
+        return check_service(name)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error

@@ -1,33 +1,45 @@
-"""`meshsdk demo`: the mesh at work in half a minute, on the embedded registry, with real services and real crashes."""
+"""`meshsdk demo`: the mesh at work in some seconds, on the embedded registry, with real services and real crashes."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
+import httpx
 import typer
+from rich.text import Text
 
-from meshsdk.cli.console import Exit, fail, out
-from meshsdk.cli.demo_stage import Stage
-from meshsdk.errors import DeadlineExceeded, MeshError
+from meshsdk.cli.console import Exit, clean, codes, fail, out, part_of
+from meshsdk.cli.demo_load import CALLS, Load, first_timeout, load_of
+from meshsdk.errors import ConfigError, MeshError
 from meshsdk.mesh import Mesh
-from meshsdk_registry import Consul
+from meshsdk_registry import Consul, RegistryError
 
 if TYPE_CHECKING:
-    import httpx
+    from meshsdk.cli.demo_stage import Stage
 
-__all__ = ["demo"]
+__all__ = ["EXITS", "DemoFailed", "demo"]
 
-CALLS = 300
-AT_ONCE = 6
-POLICY = b"""version: 1
-timeouts: {request: 60ms}
-"""
+EXITS = codes("all went as promised", "something did not; the last lines say what", consul=False).rstrip(".") + (
+    "; 130 interrupted. Whatever happens, no process and no file is left behind."
+)
+KEY = "mesh/policy/payments"
+POLICY = "{version: 1, timeouts: {request: 60ms}}"
+PROMISE = 1.0
+"""Seconds within which a policy change is obeyed."""
+
+NEXT = (
+    ("meshsdk dev", "a registry for this machine; then, in other terminals:"),
+    ("examples/fastapi, examples/flask", "two services, two lines each to start them"),
+    ("meshsdk services · endpoints NAME", "what callers see, and which policy they obey"),
+    ("meshsdk policy apply FILE", "steer every process while it runs (docs/policy.md)"),
+    ("meshsdk check", "what is wrong between this machine and Consul"),
+)
 
 
 class DemoFailed(MeshError):
@@ -36,178 +48,173 @@ class DemoFailed(MeshError):
 
 def demo() -> None:
     """Show discovery, balancing, a crash without a failed call, a live policy change, and life without Consul."""
+    with part_of("examples"):
+        from meshsdk.cli.demo_stage import Stage
     started = time.monotonic()
     logging.getLogger("meshsdk").addHandler(logging.NullHandler())  # refusals are part of the story, told below
+    out.print(Text("Real services, a registry that speaks Consul's API and a crash, all on this machine.", "bold"))
     try:
-        with Stage() as stage:
+        with _ended_by_signals(), Stage() as stage:
             asyncio.run(_story(stage))
-    except DemoFailed as error:
-        fail(str(error), "this should not happen on any machine; the lines above say how far it came")
+    except ConfigError:
+        raise
+    except (MeshError, RegistryError, httpx.HTTPError, OSError) as error:
+        fail(_reason(error), "the lines above say how far it came; this should not happen on any machine")
         raise typer.Exit(Exit.PROBLEM) from error
-    out.print(f"\n[bold green]done[/] in {time.monotonic() - started:.0f} s. What to try next:")
-    out.print("  meshsdk dev                          a registry for this machine")
-    out.print("  examples/fastapi, examples/flask     two lines each start a service")
-    out.print("  meshsdk services · endpoints NAME    what callers see")
-    out.print("  meshsdk policy apply FILE            steer every process, live (docs/policy.md)")
+    out.print(Text.assemble(("\nAll as promised", "bold green"), f", in {time.monotonic() - started:.0f} s. Next:"))
+    for command, what in NEXT:
+        _line(command, what, width=36)
 
 
-@dataclass(slots=True)
-class Load:
-    """What a number of calls brought: by instance, and what failed."""
-
-    by_port: Counter[int] = field(default_factory=Counter)
-    errors: list[str] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        shares = "  ".join(f":{port} {count}" for port, count in sorted(self.by_port.items()))
-        return f"{len(self.seconds)} calls  {shares}  [bold]{len(self.errors)} failed[/]"
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and a closed terminal end the demo as Ctrl-C does: everything is put away first."""
+    numbers = (signal.SIGTERM, signal.SIGHUP) if hasattr(signal, "SIGHUP") else (signal.SIGTERM,)
+    before = {number: signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 async def _story(stage: Stage) -> None:
     mesh = Mesh("demo", consul_url=stage.agent.url, state_dir=stage.folder / "state", runtime_dir=stage.folder / "run")
     async with mesh, mesh.async_client() as http:
-        ports = await _discovery(stage, http)
+        ports = await _discovery(stage, mesh, http)
         await _balancing(http, ports)
-        await _crash(stage, http, ports[0])
+        await _crash(stage, http, ports)
         await _policy(stage, http)
         await _without_consul(stage, mesh, http)
 
 
-async def _discovery(stage: Stage, http: httpx.AsyncClient) -> list[int]:
-    _title("Discovery", f"an embedded registry at {stage.agent.url}, 3 × payments (Flask), 1 × checkout (FastAPI)")
-    payments = [stage.start_flask() for _ in range(3)]
-    checkout = stage.start_fastapi()
-    seen: Counter[tuple[str, int]] = Counter()
+async def _discovery(stage: Stage, mesh: Mesh, http: httpx.AsyncClient) -> set[int]:
+    _title("1 Discovery", f"services register in Consul and find each other by name ({stage.agent.url})")
+    wanted = {"payments": {stage.start_flask() for _ in range(3)}, "checkout": {stage.start_fastapi()}}
 
-    async def all_seen() -> bool:
-        for service in ("payments", "checkout"):
-            try:
-                answer = (await http.get(f"http://{service}/whoami")).json()
-            except MeshError:
-                return False
-            seen[answer["service"], answer["port"]] += 1
-        return len(seen) == len(payments) + 1
+    async def all_found() -> bool:
+        for service in wanted:
+            await _asked(http, service)
+        return _found(mesh) == wanted
 
-    await _until(all_seen, stage, "the services are found by name", 30)
-    _line(f"found by name: payments at {', '.join(f':{port}' for port in payments)}, checkout at :{checkout}")
+    await _until(all_found, stage, "all services are found by name", 30)
+    found = _found(mesh)
+    _line("payments", f"{len(found['payments'])} instances at {_ports(found['payments'])} (Flask, gunicorn)")
+    _line("checkout", f"{len(found['checkout'])} instance at {_ports(found['checkout'])} (FastAPI, uvicorn)")
     answer = (await http.get("http://checkout/buy/7")).raise_for_status().json()
-    _line(f"GET http://checkout/buy/7 → payments → checkout: charged {answer['payment']['charged']}")
-    return payments
+    charged = answer["payment"]["charged"]
+    _line("one call", f"http://checkout/buy/7 → payments → checkout: charged {charged}")
+    return found["payments"]
 
 
-async def _balancing(http: httpx.AsyncClient, ports: list[int]) -> None:
-    _title("Balancing", "power of two choices by latency (peak EWMA)")
-    load = await _calls(http)
-    _line(str(load))
-    if load.errors or set(load.by_port) != set(ports):
-        raise DemoFailed(f"expected answers from {ports} and no failure, got {load}: {load.errors[:3]}")
+async def _asked(http: httpx.AsyncClient, service: str) -> None:
+    """Call once, so that the service is watched; nobody may be there yet."""
+    try:
+        await http.get(f"http://{service}/whoami")
+    except MeshError:
+        return
 
 
-async def _crash(stage: Stage, http: httpx.AsyncClient, port: int) -> None:
-    _title("A crash", f"kill -9 of payments at :{port} while {CALLS} calls are made")
-    calls = asyncio.ensure_future(_calls(http))
+def _found(mesh: Mesh) -> dict[str, set[int]]:
+    """The ports that callers go to, as discovered."""
+    return {status.service: {each.port for each in status.endpoints if each.healthy} for status in mesh.status()}
+
+
+async def _balancing(http: httpx.AsyncClient, ports: set[int]) -> None:
+    _title("2 Balancing", "each call to the faster of two random instances (peak EWMA)")
+    load = _shown(await load_of(http))
+    if set(load.by_port) != ports:
+        raise DemoFailed(f"answers came from {_ports(set(load.by_port))} instead of {_ports(ports)}")
+
+
+async def _crash(stage: Stage, http: httpx.AsyncClient, ports: set[int]) -> None:
+    victim = min(ports)
+    _title("3 A crash", f"kill -9 of payments at :{victim} in the middle of {CALLS} calls")
+    calls = asyncio.ensure_future(load_of(http))
     await asyncio.sleep(0.1)
-    await asyncio.to_thread(stage.kill, port)
-    load = await calls
-    _line(str(load))
-    after = await _calls(http)
-    _line(f"{after}  (routed around)")
-    if load.errors or after.errors:
-        raise DemoFailed(f"calls failed: {(load.errors + after.errors)[:3]}")
+    await asyncio.to_thread(stage.kill, victim)
+    _shown(await calls)
+    load = _shown(await load_of(http), "  routed around it")
+    if victim in load.by_port:
+        raise DemoFailed(f"answers still came from :{victim}, which is dead")
 
 
 async def _policy(stage: Stage, http: httpx.AsyncClient) -> None:
-    _title("Policy, live", "KV mesh/policy/payments ← timeouts: {request: 60ms}, against a handler that takes 200 ms")
-    (await http.get("http://payments/slow?seconds=0.2")).raise_for_status()
-    _line("before: 200 after 200 ms")
-    written = time.monotonic()
+    _title("4 Policy, live", "one write in Consul's KV steers every running process")
+    slow = "http://payments/slow?seconds=0.2"
+    started = time.monotonic()
+    (await http.get(slow)).raise_for_status()
+    _line("before", f"{slow} answers after {1000 * (time.monotonic() - started):.0f} ms")
     async with Consul(stage.agent.url) as consul:
-        await consul.put("mesh/policy/payments", POLICY)
-        obeyed, error = await _first_obeying(http)
-        await consul.delete("mesh/policy/payments")
-    _line(f"in force {1000 * (obeyed - written):.0f} ms after the write: {error}")
-    if obeyed - written > 1:
-        raise DemoFailed(f"the change took {obeyed - written:.2f} s; the promise is under 1 s")
-
-
-async def _first_obeying(http: httpx.AsyncClient) -> tuple[float, DeadlineExceeded]:
-    """Start a call every 20 ms until one ends by the new deadline; when that one was started is the answer."""
-    obeyed: asyncio.Future[tuple[float, DeadlineExceeded]] = asyncio.get_running_loop().create_future()
-
-    async def call() -> None:
-        started = time.monotonic()
-        try:
-            await http.get("http://payments/slow?seconds=0.2")
-        except DeadlineExceeded as error:
-            if not obeyed.done():
-                obeyed.set_result((started, error))
-
-    async with asyncio.TaskGroup() as tasks:
-        for _ in range(100):
-            tasks.create_task(call())
-            await asyncio.wait([obeyed], timeout=0.02)
-            if obeyed.done():
-                return obeyed.result()
-    raise DemoFailed("no call obeyed the new policy within 2 s")
+        written = time.monotonic()
+        await consul.put(KEY, POLICY.encode())
+        found = await first_timeout(http, slow)
+        await consul.delete(KEY)
+    if found is None:
+        raise DemoFailed("no call obeyed the new policy within 2 s")
+    obeyed, error = found
+    _line("written", f"{KEY} ← {POLICY}")
+    _line("obeyed", f"{1000 * (obeyed - written):.0f} ms after the write, by the first call that was cut off:")
+    _line("", str(error))
+    if obeyed - written > PROMISE:
+        raise DemoFailed(f"the change took {obeyed - written:.2f} s; the promise is under {PROMISE:g} s")
 
 
 async def _without_consul(stage: Stage, mesh: Mesh, http: httpx.AsyncClient) -> None:
-    _title("Without Consul", "the registry is stopped; calls go on with what is known")
+    _title("5 Without Consul", "the registry is stopped; calls go on with what is known")
     await asyncio.to_thread(stage.agent.stop)
 
     async def noticed() -> bool:
         return not any(status.connected for status in mesh.status())
 
     await _until(noticed, stage, "the registry's absence is noticed", 10)
-    load = await _calls(http)
-    age = max(status.age for status in mesh.status())
-    _line(f"{load}  (answers of the registry are {age:.1f} s old)")
+    load = await load_of(http)
+    _shown(load, f"  with knowledge {max(status.age for status in mesh.status()):.1f} s old")
     await asyncio.to_thread(stage.agent.start)
+    started = time.monotonic()
 
     async def back() -> bool:
         return all(status.connected for status in mesh.status())
 
     await _until(back, stage, "the registry is back", 15)
-    _line("registry back, watched again")
-    if load.errors:
-        raise DemoFailed(f"calls failed without the registry: {load.errors[:3]}")
-
-
-async def _calls(http: httpx.AsyncClient) -> Load:
-    """Make `CALLS` calls to payments, `AT_ONCE` at a time."""
-    load = Load()
-
-    async def some(count: int) -> None:
-        for _ in range(count):
-            started = time.monotonic()
-            try:
-                answer: dict[str, Any] = (await http.get("http://payments/whoami")).raise_for_status().json()
-                load.by_port[answer["port"]] += 1
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is a failed call, and the demo's to tell
-                load.errors.append(f"{type(error).__name__}: {error}")
-            load.seconds.append(time.monotonic() - started)
-
-    await asyncio.gather(*(some(CALLS // AT_ONCE) for _ in range(AT_ONCE)))
-    return load
+    _line("back", f"followed again {time.monotonic() - started:.1f} s after its return")
 
 
 async def _until(condition: Callable[[], Awaitable[bool]], stage: Stage, what: str, seconds: float) -> None:
     """Wait until the condition holds, or fail with what the services that ended have written."""
     end = time.monotonic() + seconds
     while not await condition():
-        stopped = stage.stopped()
-        if stopped:
-            port, log = next(iter(stopped.items()))
+        for port, log in stage.stopped().items():
             raise DemoFailed(f"the service at :{port} ended:\n{log}")
         if time.monotonic() > end:
             raise DemoFailed(f"waited {seconds:.0f} s, and it is not so that {what}")
         await asyncio.sleep(0.05)
 
 
+def _shown(load: Load, remark: str = "") -> Load:
+    """Print what calls brought; every failed one breaks the demo's promise."""
+    failed = ("0 failed", "bold green") if not load.errors else (f"{len(load.errors)} failed", "bold red")
+    _line(f"{load.calls} calls", Text.assemble(failed, f"  {load.shares}{remark}"))
+    if load.errors:
+        raise DemoFailed(f"{len(load.errors)} of {load.calls} calls failed, such as: {load.errors[0]}")
+    return load
+
+
+def _ports(ports: set[int]) -> str:
+    return " ".join(f":{port}" for port in sorted(ports))
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, DemoFailed) else f"{type(error).__name__}: {error}"
+
+
 def _title(name: str, what: str) -> None:
-    out.print(f"\n[bold cyan]{name}[/]  {what}")
+    out.print(Text.assemble("\n", (f"{name:<18}", "bold cyan"), what))
 
 
-def _line(text: str) -> None:
-    out.print(f"  {text}")
+def _line(label: str, what: str | Text, width: int = 14) -> None:
+    """One line of the story; long ones go on below their beginning, also where nobody looks."""
+    text = Text(clean(what)) if isinstance(what, str) else what
+    for number, part in enumerate(text.wrap(out, max(out.width - width - 5, 30))):
+        part.rstrip()
+        out.print(Text.assemble(f"    {label if number == 0 else '':<{width}}", part))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import socket
@@ -23,15 +24,24 @@ from meshsdk_registry.agent import AgentThread, running_agent
 __all__ = ["Stage", "examples_folder"]
 
 
+_PATIENCE = 3.0
+"""Seconds a service may take to end before it is killed."""
+
+_NEEDED = ("fastapi", "flask", "gunicorn", "uvicorn")
+
+
 def examples_folder() -> Path:
     """Where the example services are: beside the package in a checkout.
 
     Raises:
-        ConfigError: this installation came without them.
+        ConfigError: this installation came without them, or without what they run on.
     """
     folder = Path(meshsdk.__file__).resolve().parent.parent / "examples"
     if not (folder / "flask" / "app.py").exists():
         raise ConfigError(f"the demo runs the example services, and there are none in {folder}: run it in a checkout")
+    for name in _NEEDED:
+        if importlib.util.find_spec(name) is None:
+            raise ConfigError(f"the demo needs {name}, which is not installed: pip install 'meshsdk[examples]'")
     return folder
 
 
@@ -41,13 +51,17 @@ class Stage:
 
     agent: AgentThread = field(init=False)
     folder: Path = field(init=False)
+    _examples: Path = field(init=False)
     processes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Stage:
-        self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="meshsdk-demo-")))
-        self.agent = self._stack.enter_context(running_agent(port=0))
-        self._stack.enter_context(self._all_ended())
+        self._examples = examples_folder()
+        with ExitStack() as stack:
+            self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="meshsdk-demo-")))
+            self.agent = stack.enter_context(running_agent(port=0))
+            stack.enter_context(self._all_ended())
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -60,10 +74,11 @@ class Stage:
         try:
             yield
         finally:
-            for process in self.processes.values():
-                _signal(process, signal.SIGTERM)
-            for process in self.processes.values():
-                _end(process)
+            with _undisturbed():
+                for process in self.processes.values():
+                    _signal(process, signal.SIGTERM)
+                for process in self.processes.values():
+                    _end(process)
 
     def start_flask(self) -> int:
         """Start one instance of the Flask example under gunicorn; its port is the answer."""
@@ -91,7 +106,7 @@ class Stage:
 
     def _start(self, example: str, port: int, command: list[str]) -> int:
         with self._log(port).open("wb") as log:
-            self.processes[port] = _spawn(command, examples_folder() / example, self._environment(port), log)
+            self.processes[port] = _spawn(command, self._examples / example, self._environment(port), log)
         return port
 
     def _log(self, port: int) -> Path:
@@ -104,6 +119,7 @@ class Stage:
             "MESH_ADDRESS": "127.0.0.1",
             "MESH_STATE_DIR": str(self.folder / f"state-{port}"),
             "MESH_RUNTIME_DIR": str(self.folder / "run"),
+            "MESH_DRAIN_WAIT": "0",  # nobody calls any more when they are ended
         }
 
 
@@ -124,9 +140,21 @@ def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
         os.killpg(process.pid, number)
 
 
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """An impatient second Ctrl-C must not leave processes behind; what runs here is bounded."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
     try:
-        process.wait(10)
+        process.wait(_PATIENCE)
     except subprocess.TimeoutExpired:
         _signal(process, signal.SIGKILL)
         process.wait(10)

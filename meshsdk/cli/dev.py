@@ -11,48 +11,67 @@ from typing import Annotated
 
 import typer
 
-from meshsdk.cli.console import Exit, fail, say
+from meshsdk.cli.console import Exit, codes, fail, part_of, say
+from meshsdk.config import load
+from meshsdk.errors import ConfigError
 
-__all__ = ["dev"]
+__all__ = ["EXITS", "dev"]
+
+EXITS = codes("stopped by SIGTERM or Ctrl-C", "the port is taken, or `consul` ended", consul=False)
 
 
 def dev(
-    port: Annotated[int, typer.Option(help="Port of Consul's HTTP API.")] = 8500,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of Consul's HTTP API; 0 takes a free one.")] = 8500,
     consul: Annotated[
         bool, typer.Option("--consul", help="Start the `consul` found on the PATH instead (agent -dev).")
     ] = False,
 ) -> None:
     """Run a registry for laptops and tests: state in memory, loopback only, gone when it stops."""
-    if consul:
-        raise typer.Exit(_real_consul(port))
-    from meshsdk_registry.agent import running_agent
-
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    if consul:
+        _real_consul(port, stop)
+    else:
+        _embedded(port, stop)
+
+
+def _embedded(port: int, stop: threading.Event) -> None:
+    with part_of("server"):
+        from meshsdk_registry.agent import running_agent
     try:
         with running_agent(port=port) as agent:
             say(f"dev agent at {agent.url}: Consul's HTTP API, in memory, for laptops and tests, not for production")
-            say(f"  export CONSUL_HTTP_ADDR={agent.url}" if port != 8500 else "  services find it without settings")
-            say("  meshsdk services · meshsdk policy apply FILE · Ctrl-C ends it")
+            _guide(agent.url)
             stop.wait()
     except OSError as error:
-        hint = "give another --port, or end what uses it"
-        fail(f"cannot listen on 127.0.0.1:{port}: {error.strerror or error}", hint)
+        reason = (error.strerror or str(error)).rpartition(": ")[2]
+        fail(f"cannot listen at http://127.0.0.1:{port}: {reason}", "give another --port, or end what uses this one")
         raise typer.Exit(Exit.PROBLEM) from error
 
 
-def _real_consul(port: int) -> int:
+def _real_consul(port: int, stop: threading.Event) -> None:
     binary = shutil.which("consul")
     if binary is None:
-        fail("no `consul` on the PATH", "install Consul, or run `meshsdk dev` without --consul")
-        return Exit.PROBLEM
-    say(f"starting {binary} agent -dev with its HTTP API at http://127.0.0.1:{port}")
+        raise ConfigError("no `consul` on the PATH: install Consul, or run `meshsdk dev` without --consul")
+    if port == 0:
+        raise ConfigError("--port 0: Consul wants a port; give one, or leave --consul out")
+    say(f"starting {binary} agent -dev with its HTTP API at http://127.0.0.1:{port}: for laptops and tests")
+    _guide(f"http://127.0.0.1:{port}")
     command = [binary, "agent", "-dev", f"-http-port={port}", "-bind=127.0.0.1", "-log-level=warn"]
-    child = subprocess.Popen(command, stdout=sys.stderr)
-    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
-    try:
-        return child.wait()
-    except KeyboardInterrupt:
+    # A session of its own: Ctrl-C reaches us alone, and we end it.
+    child = subprocess.Popen(command, stdout=sys.stderr, start_new_session=True)
+    while child.poll() is None and not stop.wait(0.1):
+        pass
+    if stop.is_set():
         child.terminate()
-        return child.wait()
+        child.wait()
+        return
+    fail(f"consul ended with {child.returncode}", "its own words are above; another one may run on this machine")
+    raise typer.Exit(Exit.PROBLEM)
+
+
+def _guide(url: str) -> None:
+    known = load({"service": "meshsdk-dev"}).consul_url == url
+    say("  services find it without settings" if known else f"  export CONSUL_HTTP_ADDR={url}")
+    say("  meshsdk services · meshsdk policy apply FILE · Ctrl-C ends it")

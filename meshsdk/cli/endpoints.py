@@ -7,38 +7,45 @@ from typing import Annotated, Any
 
 import typer
 
-from meshsdk.cli.console import Exit, data, fail
-from meshsdk.cli.consul import connect
-from meshsdk.discovery.endpoints import endpoints as usable_endpoints
-from meshsdk_registry import Instance
+from meshsdk.cli import survey
+from meshsdk.cli.console import Exit, codes, data, fail
+from meshsdk.cli.consul import connect, lookup
+from meshsdk.discovery.endpoints import endpoints as usable
+from meshsdk_registry import Health, Instance
 
-__all__ = ["endpoints"]
+__all__ = ["EXITS", "endpoints"]
 
-COLUMNS = ("instance", "address", "zone", "weight", "health", "used", "note")
+COLUMNS = ("instance", "address", "zone", "weight", "health", "used", "obeys")
+EXITS = codes("listed", "Consul knows no instance, or refused")
 
 
 def endpoints(
-    service: Annotated[str, typer.Argument(help="The service's name.")],
+    service: Annotated[str, typer.Argument(help="The service's name.", metavar="SERVICE")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the instances of a service as callers see them."""
-    instances = asyncio.run(_instances(service))
-    if not instances:
+    """List a service's instances as Consul knows them: health, whether callers use them, the policy each obeys.
+
+    Ejection is every caller's own judgement and not in Consul: a caller's metrics page counts the endpoints it has
+    ejected (mesh_client_endpoints).
+    """
+    found = asyncio.run(_survey(lookup(service)))
+    if not found.instances:
         fail(f"Consul knows no instance of {service!r}", "`meshsdk services` lists what it knows")
         raise typer.Exit(Exit.PROBLEM)
-    rows = [_row(instance) for instance in instances]
-    data(rows, COLUMNS, as_json=as_json)
+    refusals = {line.partition(": ")[0]: line for line in usable(found.instances)[1]}
+    rows = [_row(instance, found, refusals) for instance in found.instances]
+    data(rows, COLUMNS, as_json=as_json, remarks="note")
 
 
-async def _instances(service: str) -> tuple[Instance, ...]:
+async def _survey(service: str) -> survey.Service:
     async with connect() as consul:
-        return (await consul.instances(service)).value
+        return await survey.service(consul, service)
 
 
-def _row(instance: Instance) -> dict[str, Any]:
-    found, refusals = usable_endpoints((instance,))
-    host = f"[{instance.address}]" if ":" in instance.address else instance.address
-    used = "yes" if any(endpoint.healthy for endpoint in found) else "in panic only" if found else "no"
+def _row(instance: Instance, found: survey.Service, refusals: dict[str, str]) -> dict[str, Any]:
+    host = f"[{instance.address}]" if ":" in instance.address.strip("[]") else instance.address
+    refusal = refusals.get(f"{instance.id} on {instance.node}")
+    notes = [refusal] if refusal else []
     return {
         "instance": instance.id,
         "node": instance.node,
@@ -46,6 +53,17 @@ def _row(instance: Instance) -> dict[str, Any]:
         "zone": instance.meta.get("zone") or None,
         "weight": instance.weight,
         "health": instance.health.value,
-        "used": used,
-        "note": [*refusals, *([instance.output.strip()] if instance.output.strip() else [])],
+        "used": _used(instance),
+        "obeys": list(found.obeys.get((instance.node, instance.id), ())),
+        "note": [_about(line) for line in [*notes, *survey.ailments(instance)]],
     }
+
+
+def _used(instance: Instance) -> str:
+    found = usable((instance,))[0]
+    return "no" if not found else "in panic only" if instance.health is Health.CRITICAL else "yes"
+
+
+def _about(line: str) -> str:
+    """Without the name, which the row has."""
+    return line.partition(": ")[2]

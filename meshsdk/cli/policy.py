@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,181 +13,154 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from meshsdk.cli.console import Exit, data, fail, out, say
-from meshsdk.cli.consul import MESH_WIDE, PREFIX, connect, read
-from meshsdk.config import SERVICE_NAME
-from meshsdk.errors import ConfigError, MeshError, PolicyError
-from meshsdk.policy.diff import Change, diff
-from meshsdk.policy.document import Document, parse
+from meshsdk.cli import policy_change, policy_files
+from meshsdk.cli.console import Exit, clean, codes, fail, out, print_json, say
+from meshsdk.cli.consul import connect, destination
+from meshsdk.cli.documents import MESH_WIDE, PREFIX, Documents, documents
+from meshsdk.errors import ConfigError, PolicyError
+from meshsdk.policy.diff import Change
 from meshsdk.policy.effective import dump, effective
 from meshsdk.policy.schema import schema
-from meshsdk_registry import Consul, KeyValue
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Policy documents: check, compare, apply.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Files = Annotated[list[Path], typer.Argument(help="YAML or JSON files; <service>.yaml is the document of <service>.")]
-File = Annotated[Path, typer.Argument(help="A YAML or JSON file.")]
-Name = Annotated[str, typer.Argument(help="A service's name, or _mesh for the defaults of the mesh.")]
-As = Annotated[str | None, typer.Option("--service", help="The service, where the file's name does not say it.")]
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        help="YAML or JSON; <service>.yaml is the document of <service>, _mesh.yaml the mesh's.", metavar="FILE…"
+    ),
+]
+File = Annotated[Path, typer.Argument(help="A YAML or JSON file.", metavar="FILE")]
+Name = Annotated[
+    str, typer.Argument(help="A service's name, or _mesh for the defaults of the mesh.", metavar="SERVICE")
+]
+As = Annotated[
+    str | None, typer.Option("--service", help="Whose document it is, where the file's name does not say it.")
+]
+MeshWide = Annotated[bool, typer.Option("--mesh-wide", help="Of the defaults in _mesh, which have no `from`.")]
 
 
-class Outdated(MeshError):
-    """The document in KV changed between reading and writing."""
-
-
-@app.command()
-def validate(files: Files) -> None:
-    """Check documents without touching Consul; every mistake of every file is printed."""
-    wrong = 0
-    for file in files:
-        try:
-            _parse_file(file, _name(file, None))
-        except PolicyError as error:
-            wrong += 1
-            fail(str(error))
+@app.command(epilog=codes("all are fine", "a document has mistakes", consul=False))
+def validate(files: Files, as_json: Json = False) -> None:
+    """Check documents without Consul, each alone and over the _mesh file among them; print every mistake."""
+    verdicts = policy_files.judge(files)
+    if as_json:
+        print_json([{"file": str(verdict.path), "mistakes": verdict.mistakes} for verdict in verdicts])
+    for verdict in () if as_json else verdicts:
+        if verdict.mistakes:
+            fail(str(PolicyError(str(verdict.path), verdict.mistakes)))
         else:
-            say(f"{file}: fine")
-    if wrong:
+            say(f"{verdict.path}: fine")
+    if any(verdict.mistakes for verdict in verdicts):
         raise typer.Exit(Exit.PROBLEM)
 
 
-@app.command()
-def apply(files: Files, service: As = None) -> None:
-    """Put documents in force: checked against the mesh's defaults, written only if nobody else wrote meanwhile."""
+@app.command(
+    epilog=codes(
+        "in force", "nothing was written: a mistake, a document that would no longer fit, or somebody else's change"
+    )
+)
+def apply(files: Files, service: As = None, as_json: Json = False) -> None:
+    """Put documents in force, all or none: they must fit with all that stands in Consul, unchanged meanwhile."""
     if service is not None and len(files) > 1:
         raise ConfigError("--service names the document of one file; give one file, or name the files <service>.yaml")
-    for file in files:
-        name = _name(file, service)
-        document = _parse_file(file, name)
-        _show(asyncio.run(_apply(name, document, file.read_bytes())), f"{name}: in force", "nothing changes")
+    applied = asyncio.run(policy_change.apply([policy_files.read_file(file, service) for file in files]))
+    if as_json:
+        print_json([asdict(each) for each in applied])
+        return
+    for each in applied:
+        if each.replaced:
+            say(f"{each.service}: replaces a document that every process rejected: {'; '.join(each.replaced)}")
+        _show(each.service, each.changes, "in force", "in force; nothing changes for callers")
 
 
-@app.command()
+@app.command(epilog=codes("printed", "there is no such document, or one with mistakes"))
 def get(
     service: Name,
     effective_: Annotated[bool, typer.Option("--effective", help="Print every value in force, defaults too.")] = False,
     caller: Annotated[str, typer.Option(help="With --effective: as this service sees it.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Print a service's document as it stands in Consul, or what it comes to."""
-    own, mesh = asyncio.run(_entries(service))
-    if not effective_:
-        if own is None:
-            fail(
-                f"no document {PREFIX}{service}: the defaults are in force", "meshsdk policy get --effective shows them"
-            )
-            raise typer.Exit(Exit.PROBLEM)
-        sys.stdout.write((own.value or b"").decode("utf-8", "replace"))
+    """Print a document as it stands in Consul, or what it comes to."""
+    destination(service, (MESH_WIDE,))
+    if caller and not effective_:
+        raise ConfigError("--caller chooses among effective values: add --effective")
+    found = asyncio.run(_documents())
+    if effective_:
+        values = _effective(service, caller, found)
+        out.print(_text(values, as_json), markup=False, end="")
         return
-    plan = effective(caller, service, _document(mesh), _document(own))
-    values = {"policy": plan.version, **dump(plan)}
-    out.print(_text(values, as_json), markup=False, end="")
-
-
-@app.command("diff")
-def diff_(service: Name, file: File, as_json: Json = False) -> None:
-    """Print what a file would change for callers, against what is in Consul; exit code 1 if anything."""
-    own, mesh = asyncio.run(_entries(service))
-    document = _parse_file(file, service)
-    changes = diff(_document(own), document, _document(mesh) if service != MESH_WIDE else None)
+    entry = found.entries.get(service)
+    if entry is None:
+        fail(f"no document {PREFIX}{service}", "`meshsdk policy get --effective` shows what is in force without one")
+        raise typer.Exit(Exit.PROBLEM)
+    mistakes = found.mistakes.get(service, ())
     if as_json:
-        data([asdict(change) for change in changes], (), as_json=True)
+        text = (entry.value or b"").decode("utf-8", "replace")
+        print_json({"service": service, "policy": found.label(service), "text": text, "mistakes": mistakes})
     else:
-        _show(changes, f"{service}: would change", "nothing would change")
+        _print_raw(entry.value or b"")
+    if mistakes:
+        fail(str(PolicyError(found.label(service), mistakes)), "every process goes on with its last good one")
+        raise typer.Exit(Exit.PROBLEM)
+
+
+@app.command("diff", epilog=codes("nothing would change", "something would, or the document has mistakes"))
+def diff_(service: Name, file: File, as_json: Json = False) -> None:
+    """Print what a file would change for callers, against what is in Consul."""
+    document = policy_files.read_file(file, service)
+    changes = policy_change.changes(asyncio.run(_documents()), document)
+    if as_json:
+        print_json([asdict(change) for change in changes])
+    else:
+        _show(service, changes, "would change", "nothing would change for callers")
     if changes:
         raise typer.Exit(Exit.PROBLEM)
 
 
-@app.command()
+@app.command(epilog=codes("deleted", "there is none, or others fit only over it"))
 def delete(service: Name) -> None:
-    """Take a service's document away: the mesh's defaults are in force for it."""
-    if not asyncio.run(_delete(service)):
-        fail(f"there is no document {PREFIX}{service}")
+    """Take a document away: the mesh's defaults are in force again, or the built-in ones."""
+    if not asyncio.run(policy_change.delete(destination(service, (MESH_WIDE,)))):
+        fail(f"there is no document {PREFIX}{service}", "`meshsdk services` lists the documents there are")
         raise typer.Exit(Exit.PROBLEM)
     say(f"{service}: document deleted")
 
 
-@app.command("schema")
-def schema_(
-    mesh_wide: Annotated[
-        bool, typer.Option("--mesh-wide", help="Of the defaults in _mesh, which have no `from`.")
-    ] = False,
-) -> None:
+@app.command("schema", epilog=codes("printed", consul=False))
+def schema_(mesh_wide: MeshWide = False) -> None:
     """Print the JSON schema of a document, for editors (`# yaml-language-server: $schema=FILE`)."""
-    json.dump(schema(mesh_wide=mesh_wide), sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    print_json(schema(mesh_wide=mesh_wide))
 
 
-async def _entries(service: str) -> tuple[KeyValue | None, KeyValue | None]:
-    """Read the service's document and the mesh's (None for `_mesh` itself, which has no defaults under it)."""
+async def _documents() -> Documents:
     async with connect() as consul:
-        return await _entry(consul, service), await _entry(consul, MESH_WIDE) if service != MESH_WIDE else None
+        return await documents(consul)
 
 
-async def _entry(consul: Consul, name: str) -> KeyValue | None:
-    return (await consul.key(PREFIX + name)).value
+def _effective(service: str, caller: str, found: Documents) -> dict[str, Any]:
+    """What a process that starts now obeys; documents with mistakes are told and left out, as it would leave them."""
+    for name in (service, MESH_WIDE):
+        if name in found.mistakes:
+            fail(str(PolicyError(found.label(name), found.mistakes[name])), "it is in nobody's force; shown without it")
+    own = found.good.get(service) if service not in {MESH_WIDE, *found.mistakes} else None
+    plan = effective(caller, service, found.mesh, own)
+    return {"policy": plan.version, **dump(plan)}
 
 
-async def _apply(name: str, document: Document, text: bytes) -> list[Change]:
-    """Write the text of the document unless somebody else wrote since we looked (Consul's check-and-set)."""
-    async with connect() as consul:
-        before = await _entry(consul, name)
-        mesh = await _entry(consul, MESH_WIDE) if name != MESH_WIDE else None
-        changes = diff(_or_none(before), document, _or_none(mesh))
-        written = await consul.put(PREFIX + name, text, cas=before.modify_index if before else 0)
-    if not written:
-        raise Outdated(
-            f"{PREFIX}{name} was changed by somebody else just now: look at `meshsdk policy diff`, apply again"
-        )
-    return changes
+def _print_raw(text: bytes) -> None:
+    """Byte for byte into a file or pipe, so that it can be applied again; harmless on a terminal."""
+    if out.is_terminal:
+        sys.stdout.write(clean(text.decode("utf-8", "replace").replace("\t", "    ")))
+    else:
+        sys.stdout.buffer.write(text)
 
 
-async def _delete(name: str) -> bool:
-    async with connect() as consul:
-        if await _entry(consul, name) is None:
-            return False
-        return await consul.delete(PREFIX + name)
-
-
-def _document(entry: KeyValue | None) -> Document | None:
-    return read(entry) if entry is not None else None
-
-
-def _or_none(entry: KeyValue | None) -> Document | None:
-    """A document in KV that is broken is in nobody's force: what replaces it is compared with none."""
-    try:
-        return _document(entry)
-    except PolicyError as error:
-        fail(str(error), "what is in Consul now is rejected by every process; this replaces it")
-        return None
-
-
-def _name(file: Path, service: str | None) -> str:
-    name = service or file.stem
-    if name != MESH_WIDE and not SERVICE_NAME.fullmatch(name):
-        raise ConfigError(f"{name!r} is no service's name: name the file <service>.yaml, or give --service")
-    return name
-
-
-def _parse_file(file: Path, name: str) -> Document:
-    try:
-        text = file.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{file}: {error.strerror}") from error
-    try:
-        return parse(text, PREFIX + name)
-    except PolicyError as error:
-        raise PolicyError(str(file), error.mistakes) from error
-
-
-def _show(changes: list[Change], title: str, nothing: str) -> None:
-    if not changes:
-        say(f"{title.partition(':')[0]}: {nothing}")
-        return
-    say(title)
+def _show(service: str, changes: Sequence[Change], title: str, nothing: str) -> None:
+    say(f"{service}: {title if changes else nothing}")
     for change in changes:
         out.print(f"  {change.path}: {_plain(change.before)} → {_plain(change.after)}", markup=False)
 

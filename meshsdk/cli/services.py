@@ -1,49 +1,61 @@
-"""`meshsdk services`: every service, how many instances may be called, and what policy they obey."""
+"""`meshsdk services`: every service, how many instances get calls, and what policy is written and obeyed."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
-from meshsdk.cli.console import data
-from meshsdk.cli.consul import Documents, connect, documents
-from meshsdk_registry import Consul, Health
+from meshsdk.cli import survey
+from meshsdk.cli.console import codes, data
+from meshsdk.cli.consul import connect
+from meshsdk.cli.documents import MESH_WIDE, Documents, documents
 
-__all__ = ["services"]
+__all__ = ["EXITS", "services"]
 
-COLUMNS = ("service", "passing", "instances", "policy", "problem")
+COLUMNS = ("service", "passing", "instances", "policy", "obeyed")
+EXITS = codes("listed, whatever is wrong with the services", "Consul refused, or answered something else")
 
 
 def services(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List services with their instances, the policy in KV, and what is wrong with either."""
+    """List services: instances that get calls, the policy in Consul and what callers say they obey, problems below."""
     rows = asyncio.run(_rows())
-    data(rows, COLUMNS, as_json=as_json, empty="Consul knows no service yet")
+    data(rows, COLUMNS, as_json=as_json, remarks="problem", empty="Consul knows no service yet")
 
 
 async def _rows() -> list[dict[str, Any]]:
     async with connect() as consul:
-        names = (await consul.services()).value
+        names = set((await consul.services()).value)
         found = await documents(consul)
-        wanted = sorted((set(names) | set(found.by_service)) - {"consul", "_mesh"})
-        return [await _row(consul, name, found) for name in wanted]
+        everybody = await survey.services(consul, (names | set(found.entries)) - {"consul", MESH_WIDE})
+    rows = [_row(service, found, everybody) for service in everybody]
+    return [*rows, _mesh_row(found, everybody)] if MESH_WIDE in found.entries else rows
 
 
-async def _row(consul: Consul, name: str, found: Documents) -> dict[str, Any]:
-    instances = (await consul.instances(name)).value
+def _row(service: survey.Service, found: Documents, everybody: Sequence[survey.Service]) -> dict[str, Any]:
     return {
-        "service": name,
-        "passing": sum(instance.health is Health.PASSING for instance in instances),
-        "instances": len(instances),
-        "policy": found.version(name),
-        "problem": [*found.problems(name), *_sick(instances)],
+        "service": service.name,
+        "passing": service.passing,
+        "instances": len(service.instances),
+        "policy": found.version(service.name),
+        "obeyed": survey.obeyed(service.name, everybody),
+        "problem": [*_mistakes(service.name, found), *service.problems()],
     }
 
 
-def _sick(instances: Any) -> list[str]:
-    return [
-        f"{instance.id}: {instance.health.value}{f' ({instance.output.strip()})' if instance.output.strip() else ''}"
-        for instance in instances
-        if instance.health is not Health.PASSING
-    ]
+def _mesh_row(found: Documents, everybody: Sequence[survey.Service]) -> dict[str, Any]:
+    """The mesh's own document, which stands under all the others."""
+    return {
+        "service": MESH_WIDE,
+        "passing": None,
+        "instances": None,
+        "policy": found.version(MESH_WIDE),
+        "obeyed": survey.obeyed(MESH_WIDE, everybody),
+        "problem": _mistakes(MESH_WIDE, found),
+    }
+
+
+def _mistakes(name: str, found: Documents) -> list[str]:
+    return [f"policy {found.label(name)} is rejected: {line}" for line in found.mistakes.get(name, ())]

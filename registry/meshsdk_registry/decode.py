@@ -129,6 +129,7 @@ def _check(entry: object, where: str) -> Check:
         notes=_as(check.get("Notes", ""), str, f"{where}.Notes"),
         output=_as(check.get("Output", ""), str, f"{where}.Output"),
         service_id=_as(check.get("ServiceID", ""), str, f"{where}.ServiceID"),
+        node=_as(check.get("Node", ""), str, f"{where}.Node"),
     )
 
 

@@ -139,13 +139,17 @@ class LocalService:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A check of an instance, or of a node where `service_id` is empty. `notes` holds the reason of a maintenance."""
+    """A check of an instance, or of a node where `service_id` is empty. `notes` holds the reason of a maintenance.
+
+    Ids are unique on a `node` only.
+    """
 
     id: str
     status: Health
     notes: str = ""
     output: str = ""
     service_id: str = ""
+    node: str = ""
 
 
 Verb = Literal[

@@ -1,0 +1,98 @@
+"""What Consul knows of services, for `services`, `endpoints` and `check`: health, faults, the policy obeyed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from meshsdk.cli.consul import lookup
+from meshsdk.discovery.endpoints import endpoints
+from meshsdk.errors import ConfigError
+from meshsdk_registry import Check, Consul, Health, Instance
+
+__all__ = ["Service", "ailments", "obeyed", "service", "services"]
+
+SAYS = "policies: "
+"""How a process's health check begins: what it obeys towards the services it calls."""
+
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service.
+
+    Attributes:
+        obeys: policy versions that an instance says it obeys, by node and id.
+        problem: why Consul could not be asked for it.
+    """
+
+    name: str
+    instances: tuple[Instance, ...] = ()
+    obeys: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    problem: str = ""
+
+    @property
+    def passing(self) -> int:
+        """How many instances calls go to."""
+        return sum(endpoint.healthy for endpoint in endpoints(self.instances)[0])
+
+    def problems(self) -> list[str]:
+        """One line for each instance that gets no calls, and for each check that warns."""
+        asked = [self.problem] if self.problem else []
+        return [*asked, *endpoints(self.instances)[1], *(line for each in self.instances for line in ailments(each))]
+
+
+def ailments(instance: Instance) -> list[str]:
+    """What an instance's checks say that is not well."""
+    if instance.health is Health.PASSING:
+        return []
+    state = "in maintenance" if instance.health is Health.MAINTENANCE else instance.health.value
+    said = " ".join(instance.output.split())[:300]
+    return [f"{instance.id} on {instance.node}: {state}{f': {said}' if said else ''}"]
+
+
+async def service(consul: Consul, name: str) -> Service:
+    """Ask for one service; a name that cannot be asked for is its problem."""
+    try:
+        lookup(name)
+    except ConfigError as error:
+        return Service(name, problem=str(error))
+    instances, checks = await asyncio.gather(consul.instances(name), consul.checks(name))
+    return Service(name, instances.value, _obeys(checks.value))
+
+
+async def services(consul: Consul, names: Iterable[str]) -> list[Service]:
+    """Ask for several services, a few at a time, in the order of their names."""
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(name: str) -> Service:
+        async with turns:
+            return await service(consul, name)
+
+    return await asyncio.gather(*(one(name) for name in sorted(names)))
+
+
+def obeyed(name: str, everybody: Iterable[Service]) -> list[str]:
+    """Which versions of a document callers say they obey, with how many of them do.
+
+    A process names the plan of each service it calls: the service's own document, `+` the mesh's.
+    """
+    found = Counter(
+        version
+        for each in everybody
+        for versions in each.obeys.values()
+        for version in versions
+        if name in {label.rpartition("@")[0] for label in version.split("+")}
+    )
+    return [f"{version} by {count}" for version, count in sorted(found.items())]
+
+
+def _obeys(checks: Iterable[Check]) -> dict[tuple[str, str], tuple[str, ...]]:
+    return {
+        (check.node, check.service_id): tuple(check.output.removeprefix(SAYS).split(", "))
+        for check in checks
+        if check.output.startswith(SAYS)
+    }
