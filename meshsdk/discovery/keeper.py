@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from meshsdk.discovery.disk import Disk
 from meshsdk.discovery.memory import Memory
@@ -27,6 +28,8 @@ class Keeper:
         self._memory = memory
         self._due: set[str] = set()
         self._woken = asyncio.Event()
+        # One thread, so that an older state is never written over a newer one.
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="meshsdk-disk")
 
     def mark(self, service: str) -> None:
         """Something changed of this service; on the loop only."""
@@ -43,6 +46,7 @@ class Keeper:
                     await self._save(self._due.pop())
                 await asyncio.sleep(PAUSE)
         finally:
+            self._writer.shutdown()
             while self._due:
                 service = self._due.pop()
                 if (memory := self._memory(service)) is not None:
@@ -52,6 +56,6 @@ class Keeper:
         if (memory := self._memory(service)) is None:
             return
         try:
-            await asyncio.to_thread(self._disk.save, service, memory)
+            await asyncio.get_running_loop().run_in_executor(self._writer, self._disk.save, service, memory)
         except RuntimeError:  # the interpreter is ending and starts no more threads
             self._disk.save(service, memory)
