@@ -1,4 +1,7 @@
-"""Says in the log when Consul goes and comes back: once, however many watches notice."""
+"""Says in the log when Consul goes and comes back: once, however many watches notice.
+
+The return is as loud as the loss: whoever read of the one, with no logging set up, wants to read of the other.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +33,11 @@ class Link:
     def back(self, what: str, away: float) -> None:
         """The watch works again, after `away` seconds."""
         if self._refused.pop(what, None) is not None:
-            _log.info("Consul answers for %s again", what)
+            _log.warning("Consul answers for %s again", what)
         if what in self._away:
             self._away.discard(what)
             if not self._away:
-                _log.info("Consul is back after %.1f s", away)
+                _log.warning("Consul is back after %.1f s", away)
 
     def forget(self, what: str) -> None:
         """The watch was given up."""

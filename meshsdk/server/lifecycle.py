@@ -365,4 +365,5 @@ def _tell(event: Event) -> None:
         case Lost(error):
             log.warning("Consul cannot be told that this process lives: %s", error)
         case Back():
-            log.info("Consul is back")
+            # As loud as the loss was: whoever read of that wants to read of its end.
+            log.warning("Consul can be told again that this process lives")

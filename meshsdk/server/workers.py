@@ -7,6 +7,8 @@ least one, the last to say so, sees nobody left and takes the instance out of Co
 Rule 3: a socket that refuses belongs to a process that is gone, and is removed. One that is silent while its process
 lives counts as serving: taking an instance out by mistake is worse than leaving it to its TTL.
 Rule 4: without such a folder a process is alone, and the log says why.
+Rule 5: what nobody is there to be told (a single worker is recycled, or all of them at once) waits in the folder for
+the next one to look.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ __all__ = ["SERVING", "Workers"]
 log = logging.getLogger("meshsdk.server")
 
 SERVING = "serving"
+_STARTING = "starting"  # the phase of that name
+_INHERIT = "inherit"  # the one question that may be answered later
 
 # The kernel's sun_path: 108 bytes with its final zero on Linux, 104 on the BSDs and macOS.
 _LONGEST = 103
@@ -55,6 +59,7 @@ class Workers:
             self._folder = _folder(self._base, self._instance)
             self._socket = _listen(self._folder)
             self._server = await asyncio.start_unix_server(self._answer, sock=self._socket)
+            self._take_over()
         except (OSError, _Alone) as error:
             self._folder = None
             log.warning(
@@ -66,19 +71,26 @@ class Workers:
 
     async def ask(self, question: str) -> list[str]:
         """The answers of all other workers; one that is silent while its process lives answers with an empty text."""
+        self._take_over()
         answers = await asyncio.gather(*(_ask(path, question, "") for path in self._others()))
         return [answer for answer in answers if answer is not None]
 
-    async def tell_one(self, question: str, text: str) -> bool:
-        """Give a text to one other worker that serves; False where there is none."""
-        for path in self._others():
-            if await _ask(path, "state", "") == SERVING and await _ask(path, question, text):
-                return True
-        return False
+    async def tell_one(self, question: str, text: str) -> None:
+        """Give a text to one other worker, best to one that serves; the next one to come, where there is none."""
+        for wanted in (SERVING, _STARTING):
+            for path in self._others():
+                if await _ask(path, "state", "") == wanted and await _ask(path, question, text):
+                    return
+        if self._folder is not None:
+            _leave(self._folder, question, text)
 
     async def any_serving(self) -> bool:
         """Whether another worker serves (rule 3)."""
         return any(answer in {SERVING, ""} for answer in await self.ask("state"))
+
+    def _take_over(self) -> None:
+        for question, text in _left(self._folder) if self._folder else ():
+            self._answers[question](text)
 
     def _others(self) -> list[Path]:
         return [] if self._folder is None else [p for p in self._folder.glob("*.sock") if p.stem != str(os.getpid())]
@@ -108,6 +120,9 @@ class Workers:
                 await writer.drain()
         except (OSError, TimeoutError) as error:
             log.debug("a worker of %s hung up on us: %s", self._instance, error)
+        except asyncio.CancelledError:
+            # The loop ends with the process; passed on, the streams of Python 3.11 print a stack for it.
+            log.debug("ending amid a question about %s", self._instance)
         finally:
             writer.close()
 
@@ -153,6 +168,26 @@ def _listen(folder: Path) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _leave(folder: Path, question: str, text: str) -> None:
+    new = folder / f".{os.getpid()}.leaving"
+    new.write_text(text)
+    new.rename(folder / f"{os.getpid()}.{question}")
+
+
+def _left(folder: Path) -> list[tuple[str, str]]:
+    """Take what was left: renaming decides which of several that begin at once has it."""
+    found = []
+    for path in folder.glob(f"[0-9]*.{_INHERIT}"):
+        mine = folder / f".{os.getpid()}.taking"
+        try:
+            path.rename(mine)
+        except FileNotFoundError:
+            continue
+        found.append((path.suffix.removeprefix("."), mine.read_text()))
+        mine.unlink()
+    return found
 
 
 async def _ask(path: Path, question: str, text: str) -> str | None:

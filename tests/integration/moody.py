@@ -47,7 +47,8 @@ class Moody:
             def do_GET(self) -> None:
                 moody.answer(self)
 
-            do_PUT = do_GET
+            def do_PUT(self) -> None:
+                moody.answer(self)
 
             def log_message(self, *_: Any) -> None:
                 pass

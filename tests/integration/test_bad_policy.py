@@ -107,7 +107,6 @@ def test_command_line_says_so(consul: ConsulView, service: str, tmp_path: Path) 
     huge.write_text("version: 1\ntimeouts: {request: 4s}\n")
     applied = command(consul, "policy", "apply", str(huge))
     assert applied.returncode == 0, applied.stderr
-    assert command(consul, "check", "--json").returncode in {0, 1}
     rows = read(command(consul, "services", "--json"))
     (row,) = [row for row in rows if row["service"] == service]
     assert "hedging" not in str(row["problem"])

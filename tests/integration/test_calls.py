@@ -68,7 +68,9 @@ async def test_server_that_dies_amid_a_request(
         assert len(set(reached)) == 2, reached
 
 
-def test_dead_instance_costs_no_post(mesh: Mesh, consul: ConsulView, site: Serve, service: str, behaviour: Behaviour) -> None:
+def test_dead_instance_costs_no_post(
+    mesh: Mesh, consul: ConsulView, site: Serve, service: str, behaviour: Behaviour
+) -> None:
     """Nothing listens at one of the two: no byte was written, so even a POST goes to the other."""
     consul.add(service, site(behaviour.app).port)
     consul.add(service, 1)
@@ -76,7 +78,9 @@ def test_dead_instance_costs_no_post(mesh: Mesh, consul: ConsulView, site: Serve
         assert [http.post(f"http://{service}/").status_code for _ in range(30)] == [200] * 30
 
 
-def test_retry_after_is_honoured(mesh: Mesh, consul: ConsulView, site: Serve, service: str, behaviour: Behaviour) -> None:
+def test_retry_after_is_honoured(
+    mesh: Mesh, consul: ConsulView, site: Serve, service: str, behaviour: Behaviour
+) -> None:
     served = site(behaviour.app)
     consul.add(service, served.port)
     behaviour.status, behaviour.times, behaviour.headers = 503, 1, {"retry-after": "1"}
@@ -136,7 +140,9 @@ def test_limits_refuse_what_is_beyond(
     behaviour.hold = threading.Event()
     with mesh.client() as http:
         answers: list[int] = []
-        threads = [threading.Thread(target=lambda: answers.append(http.get(f"http://{service}/").status_code)) for _ in "ab"]
+        threads = [
+            threading.Thread(target=lambda: answers.append(http.get(f"http://{service}/").status_code)) for _ in "ab"
+        ]
         for thread in threads:
             thread.start()
         until(lambda: len(served.hits) == 2)

@@ -35,9 +35,7 @@ def refused(http: httpx.Client, service: str, *words: str) -> None:
     assert isinstance(raised.value, httpx.TransportError)
 
 
-def test_absent_at_the_start(
-    make_mesh: Make, consul: ConsulView, site: Serve, service: str, tmp_path: Path
-) -> None:
+def test_absent_at_the_start(make_mesh: Make, consul: ConsulView, site: Serve, service: str, tmp_path: Path) -> None:
     """Without a memory the call fails soon; with that of an earlier run it arrives, under the policy of then."""
     consul.policy(service, "{version: 1, retries: {attempts: 2}}")
     consul.add(service, site(PlainTextResponse("known")).port)

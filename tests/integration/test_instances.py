@@ -49,9 +49,7 @@ def test_what_cannot_be_called_costs_its_neighbours_nothing(
     assert len(status.endpoints) >= 1
 
 
-def test_instance_without_an_address_has_its_nodes(
-    mesh: Mesh, consul: ConsulView, site: Serve, service: str
-) -> None:
+def test_instance_without_an_address_has_its_nodes(mesh: Mesh, consul: ConsulView, site: Serve, service: str) -> None:
     """Consul's rule: a service without an address of its own is reached at its node's."""
     served = site(PlainTextResponse("at the node"), "127.0.0.2")
     consul.add(service, served.port, Address="")

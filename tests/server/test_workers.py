@@ -63,9 +63,30 @@ async def test_alone(base: Path) -> None:
     assert (folder / f"{os.getpid()}.sock").exists()
     assert folder.stat().st_mode & 0o777 == 0o700
     assert await workers.any_serving() is False
-    assert await workers.tell_one("inherit", "x") is False
     await workers.close()
     assert list(folder.iterdir()) == []
+
+
+async def test_what_nobody_was_there_to_hear_waits_for_the_next(base: Path) -> None:
+    """A single worker is recycled: its successor begins when it is gone."""
+    first = await opened(base)
+    await first.tell_one("inherit", "counted\nso far")
+    await first.close()
+    heard: list[str] = []
+    second = await opened(base, inherit=lambda text: heard.append(text) or "kept")
+    assert heard == ["counted\nso far"]
+    await second.ask("state")
+    await second.close()
+    assert heard == ["counted\nso far"], "once"
+    assert list((base / "shop-vm-1").iterdir()) == []
+
+
+async def test_one_that_begins_hears_it_where_none_serves(base: Path) -> None:
+    workers = await opened(base)
+    async with Sibling(base / "shop-vm-1", 1, {"state": "starting", "inherit": "kept"}):
+        await workers.tell_one("inherit", "counted")
+    await workers.close()
+    assert list((base / "shop-vm-1").glob("*.inherit")) == []
 
 
 @pytest.mark.parametrize(("state", "serving"), [("serving", True), ("draining", False), ("starting", False)])
@@ -84,7 +105,7 @@ async def test_real_pair_answers_and_inherits(base: Path) -> None:
     other = await opened(base)
     assert await other.ask("metrics") == ["numbers"]
     assert await other.ask("nonsense") == ["unknown question 'nonsense'"]
-    assert await other.tell_one("inherit", "two\nlines\n" + "x" * 300_000)
+    await other.tell_one("inherit", "two\nlines\n" + "x" * 300_000)
     assert heard == ["two\nlines\n" + "x" * 300_000]
     await one.close()
     await other.close()
