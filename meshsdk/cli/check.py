@@ -14,7 +14,7 @@ from rich.text import Text
 from meshsdk.cli import survey
 from meshsdk.cli.console import Exit, clean, codes, out, print_json
 from meshsdk.cli.consul import consul_at
-from meshsdk.cli.documents import MESH_WIDE, PREFIX, documents
+from meshsdk.cli.documents import PREFIX, documents
 from meshsdk.config import Settings, load
 from meshsdk.discovery.disk import problem_with
 from meshsdk.discovery.endpoints import endpoints
@@ -151,14 +151,16 @@ async def _policy(consul: Consul) -> list[Finding]:
             f"policy {name}",
             "fail",
             f"{found.label(name)} is rejected, every process goes on with its last good one: {'; '.join(lines)}",
-            f"correct and apply it; `meshsdk policy get {name}` prints it"
-            if name in found.good or name == MESH_WIDE
-            else f"correct and apply it, or `consul kv delete {PREFIX}{name}`",
+            f"correct and apply it; `meshsdk policy get {name}` prints it",
         )
         for name, lines in sorted(found.mistakes.items())
     ]
+    strays = [
+        Finding(f"policy {name}", "warn", "no service's name: nobody reads it", f"delete the key {PREFIX + name!r}")
+        for name in found.strays
+    ]
     said = f"{', '.join(good)} in force" if good else "no document in force: every service has the defaults"
-    return [Finding("policy", "ok", said), *findings]
+    return [Finding("policy", "ok", said), *findings, *strays]
 
 
 async def _services(consul: Consul) -> list[Finding]:
@@ -171,6 +173,8 @@ async def _services(consul: Consul) -> list[Finding]:
 
 def _service(service: survey.Service) -> list[Finding]:
     subject, count = f"service {service.name}", len(service.instances)
+    if service.problem:
+        return [Finding(subject, "warn", service.problem, "register it under a name that callers can write")]
     obeys = sorted({version for versions in service.obeys.values() for version in versions})
     seen = f"{service.passing} of {count} instances get calls" + (f"; they obey {', '.join(obeys)}" if obeys else "")
     state = "ok" if service.passing else "warn"

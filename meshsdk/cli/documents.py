@@ -25,11 +25,13 @@ class Documents:
         entries: the keys by the document's name.
         good: those without a mistake of their own.
         mistakes: what is wrong, by name: of a document itself, or between it and the mesh's.
+        strays: names under the prefix that are no service's: nobody reads them.
     """
 
     entries: dict[str, KeyValue] = field(default_factory=dict)
     good: dict[str, Document] = field(default_factory=dict)
     mistakes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    strays: list[str] = field(default_factory=list)
 
     @property
     def mesh(self) -> Document | None:
@@ -56,12 +58,12 @@ async def documents(consul: Consul) -> Documents:
         name = entry.key.removeprefix(PREFIX)
         if not name:  # the folder itself, as Consul's own UI makes one
             continue
-        found.entries[name] = entry
         try:
             destination(name, (MESH_WIDE,))
+            found.entries[name] = entry
             found.good[name] = read(entry)
         except ConfigError:
-            found.mistakes[name] = (f"the key {entry.key!r} is no service's name and nobody reads it: delete it",)
+            found.strays.append(name)
         except PolicyError as error:
             found.mistakes[name] = error.mistakes
     found.mistakes |= misfits(found.mesh, found.good)

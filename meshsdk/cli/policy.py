@@ -154,7 +154,7 @@ def _effective(service: str, caller: str, found: Documents) -> dict[str, Any]:
 def _print_raw(text: bytes) -> None:
     """Byte for byte into a file or pipe, so that it can be applied again; harmless on a terminal."""
     if out.is_terminal:
-        sys.stdout.write(clean(text.decode("utf-8", "replace").replace("\t", "    ")))
+        sys.stdout.write(clean(text.decode("utf-8", "replace").expandtabs()).rstrip("\n") + "\n")
     else:
         sys.stdout.buffer.write(text)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +11,7 @@ import typer
 from meshsdk.cli import survey
 from meshsdk.cli.console import codes, data
 from meshsdk.cli.consul import connect
-from meshsdk.cli.documents import MESH_WIDE, Documents, documents
+from meshsdk.cli.documents import MESH_WIDE, PREFIX, Documents, documents
 
 __all__ = ["EXITS", "services"]
 
@@ -30,8 +30,7 @@ async def _rows() -> list[dict[str, Any]]:
         names = set((await consul.services()).value)
         found = await documents(consul)
         everybody = await survey.services(consul, (names | set(found.entries)) - {"consul", MESH_WIDE})
-    rows = [_row(service, found, everybody) for service in everybody]
-    return [*rows, _mesh_row(found, everybody)] if MESH_WIDE in found.entries else rows
+    return [*(_row(service, found, everybody) for service in everybody), *_documents(found, everybody)]
 
 
 def _row(service: survey.Service, found: Documents, everybody: Sequence[survey.Service]) -> dict[str, Any]:
@@ -45,16 +44,16 @@ def _row(service: survey.Service, found: Documents, everybody: Sequence[survey.S
     }
 
 
-def _mesh_row(found: Documents, everybody: Sequence[survey.Service]) -> dict[str, Any]:
-    """The mesh's own document, which stands under all the others."""
-    return {
-        "service": MESH_WIDE,
-        "passing": None,
-        "instances": None,
-        "policy": found.version(MESH_WIDE),
-        "obeyed": survey.obeyed(MESH_WIDE, everybody),
-        "problem": _mistakes(MESH_WIDE, found),
-    }
+def _documents(found: Documents, everybody: Sequence[survey.Service]) -> Iterator[dict[str, Any]]:
+    """What stands beside the services' documents: the mesh's own, and keys that nobody reads."""
+    nobody = {"passing": None, "instances": None}
+    if MESH_WIDE in found.entries:
+        obeyed, mistakes = survey.obeyed(MESH_WIDE, everybody), _mistakes(MESH_WIDE, found)
+        policy = found.version(MESH_WIDE)
+        yield {"service": MESH_WIDE, **nobody, "policy": policy, "obeyed": obeyed, "problem": mistakes}
+    for name in found.strays:
+        problem = f"the key {PREFIX + name!r} names no service and nobody reads it: delete it"
+        yield {"service": name, **nobody, "policy": "unread", "obeyed": [], "problem": [problem]}
 
 
 def _mistakes(name: str, found: Documents) -> list[str]:

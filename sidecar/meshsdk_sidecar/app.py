@@ -1,42 +1,31 @@
-"""The sidecar's process: listeners, the service's presence, and the end of it all, put together."""
+"""The sidecar's process: listeners, the service's presence, and the end of it all, put together.
+
+What is begun last ends first: when the sidecar stops, the service leaves Consul while its own calls still work and the
+pages still answer; then the listeners finish what is in flight, and last the connections to other services close.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import ipaddress
 import logging
 import signal
-import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
-import uvicorn
-
-from meshsdk.errors import ConfigError
 from meshsdk.mesh import Mesh, open_consul
 from meshsdk.server.address import instance_id
 from meshsdk_registry import Registration
 from meshsdk_sidecar.admin import Admin
-from meshsdk_sidecar.config import Config, load
+from meshsdk_sidecar.config import Config, Service, load
+from meshsdk_sidecar.listener import listening, url
 from meshsdk_sidecar.outbound import Outbound
 from meshsdk_sidecar.presence import Presence
 
 __all__ = ["run"]
 
 log = logging.getLogger("meshsdk.sidecar")
-
-# A proxy adds nothing of its own to answers, and believes no forwarding header of its caller.
-SERVING: dict[str, Any] = {
-    "lifespan": "off",
-    "log_level": "warning",
-    "access_log": False,
-    "proxy_headers": False,
-    "server_header": False,
-    "date_header": False,
-    "timeout_graceful_shutdown": 10,
-}
 
 
 def run(file: Path) -> None:
@@ -45,9 +34,11 @@ def run(file: Path) -> None:
     Raises:
         ConfigError: the file has mistakes, or a port is taken.
     """
+    config = load(file)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    asyncio.run(_serve(load(file)))
+    for noisy in ("httpx", "httpcore"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    asyncio.run(_serve(config))
 
 
 async def _serve(config: Config) -> None:
@@ -55,21 +46,17 @@ async def _serve(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with AsyncExitStack() as stack:
-        mesh = await stack.enter_async_context(_mesh(config))
-        transport = await stack.enter_async_context(mesh.async_transport())
-        await stack.enter_async_context(_listening(Outbound(transport), config.outbound.address, config.outbound.port))
-        presence = await stack.enter_async_context(_present(mesh, config))
-        admin = Admin(mesh.metrics, lambda: _why_not_ready(presence))
-        await stack.enter_async_context(_listening(admin, config.admin.address, config.admin.port))
-        log.info(
-            "%s: calls enter at http://%s:%d, pages at http://%s:%d",
-            config.service.name,
-            config.outbound.address,
-            config.outbound.port,
-            config.admin.address,
-            config.admin.port,
-        )
+    async with AsyncExitStack() as begun:
+        mesh = await begun.enter_async_context(_mesh(config))
+        transport = await begun.enter_async_context(mesh.async_transport())
+        presence = await begun.enter_async_context(_presence(mesh, config.service))
+        admin = Admin(mesh.metrics, lambda: presence.why_absent if presence else "")
+        outbound = Outbound(transport)
+        for app, name, where in ((outbound, "outbound", config.outbound), (admin, "admin", config.admin)):
+            await begun.enter_async_context(listening(app, name, where.address, where.port))
+            log.info("%s at %s", name, url(where.address, where.port))
+        if presence is not None:
+            await begun.enter_async_context(_present(presence))
         await stop.wait()
         log.info("stopping")
 
@@ -84,56 +71,59 @@ def _mesh(config: Config) -> Mesh:
 
 
 @asynccontextmanager
-async def _present(mesh: Mesh, config: Config) -> AsyncIterator[Presence | None]:
-    """Keep the service registered; on leaving drain it, while its own calls still work."""
-    service = config.service
+async def _presence(mesh: Mesh, service: Service) -> AsyncIterator[Presence | None]:
+    """What keeps the service registered, with a client of Consul of its own; None for a service that only calls."""
     if service.port is None:
         yield None
         return
+    if _is_loopback(service.address):
+        log.warning(
+            "%s is registered at %s: only callers on this machine reach it; service.address names another",
+            service.name,
+            service.address,
+        )
+    facts = {"mesh": "1", "protocol": service.protocol, "sidecar": "1"}
+    facts |= {
+        name: value for name, value in {"zone": mesh.settings.zone, "version": mesh.settings.version}.items() if value
+    }
+    identity = instance_id(service.name, service.port)
     registration = Registration(
         service.name,
-        instance_id(service.name, service.port),
+        identity,
         service.address,
         service.port,
-        {"mesh": "1", "protocol": service.protocol, "sidecar": "1"},
+        {**facts, **mesh.settings.meta},
+        mesh.settings.tags,
         ttl=mesh.settings.ttl,
     )
     async with open_consul(mesh.settings) as consul:
-        presence = Presence(consul, registration, mesh.settings.drain_wait)
-        task = asyncio.create_task(presence.run())
-        try:
-            yield presence
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            await presence.leave()
-
-
-def _why_not_ready(presence: Presence | None) -> str:
-    return "" if presence is None or presence.registered else "the service is not registered: its port does not accept"
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the sidecar owns the signals."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+        yield Presence(consul, registration, output=lambda: _versions(mesh), drain_wait=mesh.settings.drain_wait)
 
 
 @asynccontextmanager
-async def _listening(app: Any, address: str, port: int) -> AsyncIterator[None]:
-    """Serve an ASGI application while the context lasts, then finish what is in flight."""
-    try:
-        listener = socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
-    except OSError as error:
-        raise ConfigError(f"cannot listen on {address}:{port}: {error.strerror or error}") from error
-    settings = uvicorn.Config(app, **SERVING)
-    server = _Server(settings)
-    task = asyncio.create_task(server.serve(sockets=[listener]))
+async def _present(presence: Presence) -> AsyncIterator[None]:
+    task = asyncio.create_task(presence.run())
+    task.add_done_callback(_tell_why)
     try:
         yield
     finally:
-        server.should_exit = True
-        await task
-        listener.close()
+        task.cancel()
+        await asyncio.wait({task})
+        await presence.leave()
+
+
+def _tell_why(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.error("the service is no longer looked after: restart the sidecar", exc_info=error)
+
+
+def _versions(mesh: Mesh) -> str:
+    """What the health check says, as that of a process with the mesh in it does."""
+    return "policies: " + (", ".join(sorted(set(mesh.directory.policy_versions().values()))) or "defaults")
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"

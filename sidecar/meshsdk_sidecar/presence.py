@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from meshsdk.server.probe import listens
-from meshsdk_registry import Consul, Heartbeat, Registration, RegistryError
+from meshsdk_registry import (
+    Back,
+    Consul,
+    Event,
+    Heartbeat,
+    Held,
+    Lost,
+    Missing,
+    Registered,
+    Registration,
+    RegistryError,
+)
 
 __all__ = ["Presence"]
 
@@ -15,63 +29,96 @@ log = logging.getLogger("meshsdk.sidecar")
 PROBE_EVERY = 1.0
 """Seconds between two looks at the service's port: a connection on loopback costs the service next to nothing."""
 
+CONSUL_WAIT = 1.0
+"""Seconds Consul is waited for when the service leaves, each time it is told something: it may be away."""
+
 
 class Presence:
     """Keeps one instance registered as long as it can be reached.
 
     Args:
         registration: what Consul is told; its address and port are also what is probed.
+        output: what the health check says, such as the policy versions in force.
         drain_wait: seconds between telling callers and deregistering.
     """
 
-    def __init__(self, consul: Consul, registration: Registration, drain_wait: float) -> None:
+    def __init__(
+        self, consul: Consul, registration: Registration, *, output: Callable[[], str], drain_wait: float
+    ) -> None:
         self._consul = consul
         self._registration = registration
+        self._output = output
         self._drain_wait = drain_wait
         self._heartbeat: Heartbeat | None = None
+        self._leaving = False
 
     @property
-    def registered(self) -> bool:
-        """Whether callers are sent to the service."""
-        return self._heartbeat is not None and self._heartbeat.registered
+    def why_absent(self) -> str:
+        """Why callers are not sent to the service; empty while they are."""
+        if self._leaving:
+            return "draining: the sidecar stops"
+        if self._heartbeat is None:
+            return f"not registered: nothing accepts connections at {self._where}"
+        return (
+            "" if self._heartbeat.registered else f"not registered: Consul at {self._consul.url} has not confirmed it"
+        )
 
     async def run(self) -> None:
         """Register when the port accepts, deregister when it no longer does; until cancelled."""
-        where = f"{self._registration.address}:{self._registration.port}"
         while True:
+            if not await self._accepts():
+                log.info("waiting for %s to accept connections at %s", self._registration.service, self._where)
             await self._until(accepting=True)
-            self._heartbeat = Heartbeat(self._consul, self._registration)
-            log.info("%s accepts connections at %s: registering", self._registration.service, where)
+            self._heartbeat = Heartbeat(self._consul, self._registration, output=self._output, notify=_tell)
             beats = asyncio.create_task(self._heartbeat.run())
             try:
                 await self._until(accepting=False)
             finally:
                 beats.cancel()
-            log.warning("%s no longer accepts connections at %s: deregistering", self._registration.service, where)
-            await self._gone(self._heartbeat)
+                await asyncio.wait({beats})
+            log.warning("%s no longer accepts connections at %s", self._registration.service, self._where)
+            await self._told("deregistered", self._heartbeat.deregister())
             self._heartbeat = None
 
     async def leave(self) -> None:
         """Tell callers to go elsewhere, give them the time to have seen it, and deregister."""
-        heartbeat, self._heartbeat = self._heartbeat, None
-        if heartbeat is None:
+        self._leaving = True
+        if self._heartbeat is None:
             return
-        try:
-            await heartbeat.drain()
-        except RegistryError as error:
-            log.warning("callers could not be told that %s stops: %s", self._registration.service, error)
+        await self._told("put into maintenance", self._heartbeat.drain())
         await asyncio.sleep(self._drain_wait)
-        await self._gone(heartbeat)
+        await self._told("deregistered", self._heartbeat.deregister())
+
+    @property
+    def _where(self) -> str:
+        return f"{self._registration.address}:{self._registration.port}"
+
+    async def _accepts(self) -> bool:
+        return await listens((self._registration.address,), self._registration.port)
 
     async def _until(self, *, accepting: bool) -> None:
-        address = (self._registration.address,)
-        while True:
-            if await listens(address, self._registration.port) is accepting:
-                return
+        while await self._accepts() is not accepting:  # noqa: ASYNC110 - a port tells nobody when it opens
             await asyncio.sleep(PROBE_EVERY)
 
-    async def _gone(self, heartbeat: Heartbeat) -> None:
+    async def _told(self, what: str, telling: Coroutine[Any, Any, None]) -> None:
+        name = self._registration.id
         try:
-            await heartbeat.deregister()
-        except RegistryError as error:
-            log.warning("%s could not be deregistered: %s", self._registration.service, error)
+            with contextlib.suppress(Missing):  # Consul forgot it: that is what was asked for
+                async with asyncio.timeout(CONSUL_WAIT):
+                    await telling
+                log.info("%s %s", name, what)
+        except (RegistryError, TimeoutError) as error:
+            why = str(error) or f"Consul did not answer within {CONSUL_WAIT:g} s"
+            log.warning("%s was not %s: %s", name, what, why)
+
+
+def _tell(event: Event) -> None:
+    match event:
+        case Registered(registration, again):
+            log.info("%s registered%s", registration.id, " again: Consul had forgotten it" if again else "")
+        case Held(reason):
+            log.warning("held in maintenance by an operator: %s", reason)
+        case Lost(error):
+            log.warning("Consul cannot be told that the service lives: %s", error)
+        case Back():
+            log.info("Consul is back")

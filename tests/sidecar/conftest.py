@@ -1,0 +1,144 @@
+"""A sidecar process shared by all tests, on a dev agent, and upstreams that tests register as they need them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from meshsdk_registry import Consul, Registration
+from meshsdk_registry.agent import running_agent
+from meshsdk_sidecar.listener import listening
+from tests.real_consul import free_ports
+
+_numbers = itertools.count(1)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Sidecar:
+    """A running `meshsdk sidecar`."""
+
+    process: subprocess.Popen[bytes]
+    out: int
+    admin: int
+    log: Path
+    consul: str
+
+    @property
+    def proxy(self) -> str:
+        return f"http://127.0.0.1:{self.out}"
+
+    def page(self, path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}{path}", timeout=2) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as answer:
+            return answer.code, answer.read().decode()
+
+    def until_ready(self) -> None:
+        wait(lambda: self.process.poll() is None and self._ready(), self.log)
+
+    def _ready(self) -> bool:
+        try:
+            return self.page("/ready")[0] == 200
+        except OSError:
+            return False
+
+
+def wait(condition, log: Path | None = None, seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, log.read_text() if log else "the condition never held"
+        time.sleep(0.02)
+
+
+def environment(tmp: Path, consul: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MESH_", "CONSUL_"))}
+    return kept | {
+        "MESH_STATE_DIR": str(tmp / "state"),
+        "MESH_RUNTIME_DIR": str(tmp / "run"),
+        "CONSUL_HTTP_ADDR": consul,
+        "MESH_FIRST_WAIT": "0.5",
+    }
+
+
+def start(tmp: Path, consul: str, service: str, outbound: int = 0, admin: int = 0) -> Sidecar:
+    """Start one; `service` is the inside of the file's `service: {…}`, port 0 a free one."""
+    free = free_ports(2)
+    out, admin = outbound or free[0], admin or free[1]
+    (tmp / "sidecar.yaml").write_text(f"service: {{{service}}}\noutbound: {{port: {out}}}\nadmin: {{port: {admin}}}\n")
+    log = tmp / "sidecar.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "meshsdk.cli", "sidecar", "-c", str(tmp / "sidecar.yaml")],
+            env=environment(tmp, consul),
+            cwd=ROOT,
+            stdout=file,
+            stderr=file,
+        )
+    return Sidecar(process, out, admin, log, consul)
+
+
+def end(sidecar: Sidecar) -> int:
+    if sidecar.process.poll() is None:
+        sidecar.process.send_signal(signal.SIGTERM)
+    return sidecar.process.wait(15)
+
+
+@pytest.fixture(scope="session")
+def shared_agent() -> Iterator[str]:
+    with running_agent() as agent:
+        yield agent.url
+
+
+@pytest.fixture(scope="session")
+def sidecar(shared_agent, tmp_path_factory) -> Iterator[Sidecar]:
+    found = start(tmp_path_factory.mktemp("sidecar"), shared_agent, "name: legacy")
+    try:
+        found.until_ready()
+        yield found
+    finally:
+        end(found)
+
+
+@dataclass
+class Upstream:
+    """An instance of a service that a test answers for."""
+
+    name: str
+    port: int
+
+
+@pytest.fixture
+def upstream(shared_agent):
+    """`async with upstream(app) as service`: an ASGI application, registered under a name of its own."""
+
+    @asynccontextmanager
+    async def serving(app) -> AsyncIterator[Upstream]:
+        name, port = f"up-{next(_numbers)}", free_ports(1)[0]
+        async with Consul(shared_agent) as consul, listening(app, "upstream", "127.0.0.1", port):
+            registration = Registration(name, f"{name}-1", "127.0.0.1", port)
+            await consul.register(registration)
+            await consul.pass_ttl(registration.check_id)
+            yield Upstream(name, port)
+            await consul.deregister(registration.id)
+
+    return serving
+
+
+async def told(writer: asyncio.StreamWriter, text: bytes) -> None:
+    writer.write(text)
+    await writer.drain()
