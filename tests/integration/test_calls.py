@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -174,55 +173,3 @@ def test_instance_that_answers_500_is_set_aside(mesh: Mesh, consul: ConsulView, 
         time.sleep(0.85)
         assert {http.get(f"http://{service}/").status_code for _ in range(9)} == {200}
         assert len(sites[2].hits) > 3, "it is back after its ejection"
-
-
-# One change for each section: the document, what is seen before it is in force, and after.
-def _refused(http: httpx.Client, url: str, served: Site) -> str:
-    before = len(served.hits)
-    try:
-        status: Any = http.get(url).status_code
-    except httpx.HTTPError as error:
-        status = type(error).__name__
-    return f"{status} after {len(served.hits) - before}"
-
-
-CHANGES = {
-    "timeouts": ("{version: 1, timeouts: {request: 100ms}}", "/slow"),
-    "retries": ("{version: 1, retries: {attempts: 1}}", "/503"),
-    "retries-on": ("{version: 1, retries: {on: [500]}}", "/500"),
-    "circuit_breaker": ("{version: 1, circuit_breaker: {consecutive_failures: 1}}", "/500"),
-}
-
-
-@pytest.mark.parametrize("section", CHANGES)
-def test_policy_change_takes_effect(mesh: Mesh, consul: ConsulView, site: Serve, service: str, section: str) -> None:
-    app = FastAPI()
-
-    @app.get("/slow")
-    def slow() -> str:
-        time.sleep(0.25)
-        return "late"
-
-    @app.get("/{status}")
-    def answer(status: int) -> Response:
-        return Response(status_code=status)
-
-    served = site(app)
-    consul.add(service, served.port)
-    document, path = CHANGES[section]
-    url = f"http://{service}{path}"
-    expected = {
-        "timeouts": ("200 after 1", "DeadlineExceeded after 1"),
-        "retries": ("503 after 3", "503 after 1"),
-        "retries-on": ("500 after 1", "500 after 3"),
-        "circuit_breaker": ("500 after 1", "BreakerOpen after 0"),
-    }[section]
-    with mesh.client() as http:
-        assert _refused(http, url, served) == expected[0]
-        consul.policy(service, document)
-        began = time.monotonic()
-        until(lambda: _refused(http, url, served) == expected[1], 3.0, lambda: _refused(http, url, served))
-        assert time.monotonic() - began < 2.0
-        (status,) = mesh.status()
-        assert status.policy.startswith(f"{service}@"), status.policy
-        assert _refused(http, url, served) == expected[1]

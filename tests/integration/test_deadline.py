@@ -31,8 +31,9 @@ def test_deadline_goes_along_and_ends_the_handler(starter: Starter, service: str
 
 
 def test_expired_requests_are_refused_at_the_door(starter: Starter, service: str) -> None:
-    front = starter.uvicorn(f"{service}-front")
+    front = starter.uvicorn(f"{service}-front", BACK=f"{service}-back")
     starter.wait()
-    status, _ = front.text("/who", {"x-envoy-expected-rq-timeout-ms": "0"})
-    assert status in {200, 504}
-    assert front.text("/who")[0] == 200
+    status, text = front.text("/slow/0.1", {"x-envoy-expected-rq-timeout-ms": "0"})
+    assert status == 504, text
+    assert front.get("/seen") == [], "the handler was not bothered"
+    assert front.metric("mesh_server_refused_total") == 1
