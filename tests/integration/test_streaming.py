@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from meshsdk import Mesh
-from tests.integration.programs import Starter, until
+from tests.integration.programs import ConsulView, Starter, until
 
 MEBIBYTES = 20
 PIECE = b"y" * 65536
@@ -27,13 +27,15 @@ def in_flight(mesh: Mesh, service: str) -> float:
     return cluster.in_flight
 
 
-@pytest.fixture
-def shop(starter: Starter, service: str) -> str:
-    """Two instances behind one name."""
+@pytest.fixture(scope="module")
+def shop(consul: ConsulView, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Two instances behind one name, for the tests of this file."""
+    starter = Starter(consul, tmp_path_factory.mktemp("shop"))
     for _ in range(2):
-        starter.uvicorn(service)
+        starter.uvicorn("it-streaming")
     starter.wait()
-    return service
+    yield "it-streaming"
+    starter.end()
 
 
 def test_sync(mesh: Mesh, shop: str) -> None:
