@@ -107,7 +107,9 @@ def _applied(file: PolicyFile, found: Documents, new: Mapping[str, Document]) ->
 def _changes(found: Documents, file: PolicyFile, mesh: Document | None) -> list[Change]:
     """Against nothing where the document that stands there is rejected: it is in nobody's force."""
     before = found.good.get(file.service) if file.service not in found.mistakes else None
-    return diff(before, file.document, None if file.service == MESH_WIDE else mesh)
+    if file.service == MESH_WIDE:
+        return diff(before, file.document)
+    return diff(before, file.document, mesh, mesh_before=found.mesh)
 
 
 async def _write(consul: Consul, files: Sequence[PolicyFile], found: Documents) -> None:
