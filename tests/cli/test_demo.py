@@ -66,15 +66,15 @@ def test_it_keeps_its_promises(tmp_path):
     assert not list(tmp_path.glob("meshsdk-demo-*"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_all_of_it(tmp_path, number):
+def test_a_signal_ends_all_of_it(tmp_path):
+    """SIGTERM is handed on as SIGINT, so this is Ctrl-C's way too."""
     demo = begin(tmp_path)
     assert demo.stdout is not None
     for line in demo.stdout:
         if "payments" in line:  # its services run now
             break
     assert len(descendants(tmp_path)) > 4
-    demo.send_signal(number)
+    demo.send_signal(signal.SIGTERM)
     _, err = demo.communicate(timeout=20)
     assert demo.returncode == 130
     assert "Traceback" not in err

@@ -67,8 +67,6 @@ def test_a_narrow_terminal_and_one_without_utf8(agent, register):
     assert "long" in shown  # folded, not cut
     done = meshsdk("endpoints", "payments-with-a-long-name", CONSUL_HTTP_ADDR=agent.url, PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
-    done = meshsdk("policy", "diff", "--help", PYTHONIOENCODING="ascii")
-    assert done.returncode == 0, done.stderr
 
 
 def test_arrows_do_not_break_a_terminal_without_utf8(agent, tmp_path):
@@ -78,7 +76,7 @@ def test_arrows_do_not_break_a_terminal_without_utf8(agent, tmp_path):
     assert (done.returncode, done.stdout) == (0, b"  timeouts.request: 15s ? 3s\n  timeouts.attempt: 5s ? 3s\n")
 
 
-@pytest.mark.parametrize("command", [("services",), ("services", "--json"), ("policy", "schema")])
+@pytest.mark.parametrize("command", [("services",), ("policy", "schema")])
 def test_a_reader_that_is_gone_is_no_error(agent, register, command):
     register(Name="payments", ID="p1", Address="10.0.0.1", Port=80)
     ours, theirs = os.pipe()
@@ -116,11 +114,8 @@ def _help(*command: str) -> str:
 @pytest.mark.parametrize(
     ("command", "module", "extra"),
     [
-        (("dev",), "uvicorn", "server"),
         (("dev",), "starlette", "server"),
-        (("demo",), "uvicorn", "examples"),
         (("demo",), "flask", "examples"),
-        (("sidecar", "-c", "x.yaml"), "uvicorn", "sidecar"),
         (("sidecar", "-c", "x.yaml"), "httptools", "sidecar"),
     ],
 )
@@ -141,8 +136,7 @@ def test_what_is_not_installed_is_named_with_the_command_that_installs_it(comman
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_dev_runs_until_it_is_told_to_stop(number):
+def test_dev_runs_until_it_is_told_to_stop():
     (port,) = free_ports(1)
     child = subprocess.Popen(
         [*MESHSDK, "dev", "--port", str(port)], env=environment(), stderr=subprocess.PIPE, text=True
@@ -153,7 +147,7 @@ def test_dev_runs_until_it_is_told_to_stop(number):
     assert f"export CONSUL_HTTP_ADDR=http://127.0.0.1:{port}" in child.stderr.readline()
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/status/leader", timeout=5) as answer:
         assert answer.status == 200
-    child.send_signal(number)
+    child.send_signal(signal.SIGTERM)
     assert child.wait(10) == 0
     assert "Traceback" not in child.stderr.read()
     child.stderr.close()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,11 +63,14 @@ def running(example: str, port: int, consul: str, tmp_path: Path) -> Iterator[No
 
 
 @pytest.mark.parametrize("example", ["fastapi", "flask"])
-def test_the_first_line_installs_what_the_second_runs(example):
+def test_the_first_line_installs_the_checkout_with_what_the_second_runs(example):
     first, second = lines_of(example)
-    assert "meshsdk[server]" in first
-    assert example in first
-    assert re.match(r"MESH_PORT=80\d\d (uvicorn|gunicorn) app:app ", second)
+    (folder, extra) = re.fullmatch(r"pip install -e '(.*)\[(\w+)\]'", first).groups()
+    project = tomllib.loads((EXAMPLES / example / folder / "pyproject.toml").read_text())["project"]
+    installed = {*project["optional-dependencies"][extra], *project["optional-dependencies"]["server"]}
+    server = re.match(r"MESH_PORT=80\d\d (uvicorn|gunicorn) app:app ", second)[1]
+    for name in (example, server):
+        assert any(each.startswith(name) for each in installed), name
 
 
 async def test_they_find_and_call_each_other(dev_agent, tmp_path):

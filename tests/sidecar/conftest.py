@@ -72,6 +72,7 @@ def environment(tmp: Path, consul: str) -> dict[str, str]:
         "MESH_RUNTIME_DIR": str(tmp / "run"),
         "CONSUL_HTTP_ADDR": consul,
         "MESH_FIRST_WAIT": "0.5",
+        "MESH_DRAIN_WAIT": "0.5",
     }
 
 
