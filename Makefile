@@ -15,7 +15,7 @@ check: .venv/dev.stamp
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/pyright
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 unit: .venv/dev.stamp .cache/consul/usr/bin/consul
 	$(BIN)/coverage erase

@@ -26,10 +26,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-from tests.real_consul import RealConsul
 
 from meshsdk import Mesh
 from meshsdk_registry import Consul, Health
+from tests.real_consul import RealConsul
 
 APPS = Path(__file__).parent / "apps"
 AWAY = 1.0  # seconds between the end of an instance and its next start

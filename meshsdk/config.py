@@ -62,8 +62,8 @@ class Settings:
     runtime_dir: Path | None = None
     # Consul answers in milliseconds; two seconds outlast a leader election's usual gap without hanging a request.
     first_wait: float = 2.0
-    # Finagle's StabilizingAddr takes minutes for ZooKeeper; a Consul agent that restarts is whole again in seconds.
-    removal_grace: float = 5.0
+    # A Consul that restarts empty knows an instance again at its next heartbeat, a third of the TTL later: three beats.
+    removal_grace: float = 15.0
     idle_watch: float = 600.0
     # Three heartbeats may be lost before callers stop trusting the instance.
     ttl: float = 15.0

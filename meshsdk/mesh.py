@@ -170,6 +170,7 @@ class Mesh:
                 metrics=self.metrics,
                 sink=self._sink,
                 tracing=self._tracing,
+                access_log=lambda: self.directory.own_plan().access_log,
             )
         return self._server
 

@@ -37,7 +37,15 @@ def test_every_mistake_is_named_at_once() -> None:
             {"MESH_PORT": "eighty", "MESH_DRAIN_WAIT": "soon", "CONSUL_HTTP_ADDR": "ftp://x"},
         )
     text = str(caught.value)
-    for part in ("my service", "MESH_PORT='eighty'", "MESH_DRAIN_WAIT='soon'", "colour", "ttl=-1", "ftp://x", "consul_key"):
+    for part in (
+        "my service",
+        "MESH_PORT='eighty'",
+        "MESH_DRAIN_WAIT='soon'",
+        "colour",
+        "ttl=-1",
+        "ftp://x",
+        "consul_key",
+    ):
         assert part in text
 
 

@@ -15,7 +15,7 @@ from meshsdk.cli.console import Exit, fail, out, tolerant
 from meshsdk.errors import ConfigError, MeshError
 from meshsdk_registry import RegistryError, Unreachable
 
-__all__ = ["app", "run"]
+__all__ = ["Commands", "app", "run"]
 
 
 class Commands(TyperGroup):

@@ -21,7 +21,7 @@ from meshsdk.discovery.endpoints import endpoints
 from meshsdk.errors import ConfigError
 from meshsdk_registry import Consul, Denied, NoLeader, RegistryError, Unreachable
 
-__all__ = ["EXITS", "check"]
+__all__ = ["EXITS", "Finding", "check"]
 
 PROBE_KEY = "mesh/check/probe"
 EXITS = codes("nothing is broken (there may be warnings)", "something is")

@@ -78,6 +78,8 @@ class Directory:
         self._warm: dict[str, Cluster] = {}
         self._services: dict[str, KnownService] = {}
         self._watched: dict[str, float] = {}  # when each was last known to be called
+        self._caller = caller
+        self._follows_own = False
         self._policies = Policies(caller)
         self._closed = False
         self._lock = threading.Lock()
@@ -111,6 +113,12 @@ class Directory:
         if known.cluster is None and not known.gate.is_open:
             await known.gate.await_open(self._first_wait)
         return self._found(known)
+
+    def own_plan(self) -> Plan:
+        """Return what the policy says of this process's own service; the first call begins to follow its documents."""
+        if not self._follows_own:
+            self._follow_own()
+        return self._policies.plan(self._caller)
 
     def status(self) -> tuple[ServiceStatus, ...]:
         """Return what is known of each service in use, by name."""
@@ -186,6 +194,13 @@ class Directory:
             refusals=known.refusals,
         )
 
+    def _follow_own(self) -> None:
+        with self._lock:
+            if self._closed or self._follows_own:
+                return
+            self._follows_own = True
+        self._background.call_soon(self._watcher.follow, self._caller)
+
     # --- growing cold (rule 3) --------------------------------------------------------------------------
 
     def _sweep_later(self) -> None:
@@ -222,9 +237,10 @@ class Directory:
                 return None
             self._closed = True
             self._watched.clear()
-            if self._sweeper is None:  # nothing was ever watched in this process
+            if self._sweeper is not None:
+                self._sweeper.cancel()
+            elif not self._follows_own:  # nothing was ever watched in this process
                 return None
-            self._sweeper.cancel()
         return self._background.submit(self._watcher.close)
 
     def _forked(self) -> None:
@@ -232,6 +248,7 @@ class Directory:
         self._warm.clear()
         self._watched.clear()
         self._sweeper = None
+        self._follows_own = False
         self._watcher = self._new_watcher()
         for known in self._services.values():
             known.forked()

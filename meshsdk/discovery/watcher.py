@@ -94,6 +94,16 @@ class Watcher:
         # A little before those who wait give up, so that they see what was settled.
         loop.call_later(self._first_wait * 0.95, self._settle, known)
 
+    def follow(self, service: str) -> None:
+        """Follow the documents of a service without watching its instances: a served process obeys its own."""
+        try:
+            self._open()
+        except (OSError, ValueError) as error:
+            _log.warning("no client of Consul could be made, trying again in %g s: %s", RESTART_PAUSE, error)
+            asyncio.get_running_loop().call_later(RESTART_PAUSE, self.follow, service)
+            return
+        self._policies.use(service, {})
+
     def unwatch(self, known: KnownService) -> None:
         """Stop watching a service that nobody calls."""
         if (task := self._watches.pop(known.service, None)) is not None:

@@ -24,7 +24,7 @@ from meshsdk.server.deadline import ENVOY_HEADER, GRPC_HEADER, read_timeout
 from meshsdk.telemetry.context import Inbound, current
 from meshsdk_sidecar.caller import Caller, Receive
 
-__all__ = ["Outbound"]
+__all__ = ["Outbound", "Refusal"]
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]

@@ -395,3 +395,13 @@ def test_scripted_is_like_consul():
     for name in ("instances", "keys", "aclose"):
         assert hasattr(Consul, name)
         assert hasattr(Scripted, name)
+
+
+def test_a_served_process_follows_its_own_documents_without_watching_its_instances(directory, consul):
+    consul.write(checkout="version: 1\ntelemetry: {access_log: all}\n")
+    found = directory()
+    until(lambda: found.own_plan().access_log == "all")
+    assert consul.asked == []
+    consul.write(checkout="version: 1\ntelemetry: {access_log: 'off'}\n")
+    until(lambda: found.own_plan().access_log == "off")
+    found.close()
