@@ -19,10 +19,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
-from tests.real_consul import RealConsul
 
 from meshsdk import Mesh
 from meshsdk_registry import Consul, Registration
+from tests.real_consul import RealConsul
 
 HEADER = "x-envoy-expected-rq-timeout-ms"
 TARGET_P99 = 0.1  # seconds, on loopback

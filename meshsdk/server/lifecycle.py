@@ -15,32 +15,21 @@ import asyncio
 import atexit
 import logging
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import Future
 from enum import StrEnum
-from typing import Any
 from weakref import WeakSet
 
 from meshsdk.config import Settings
 from meshsdk.discovery.background import Background
+from meshsdk.server.announce import CONSUL_WAIT, last_word, log_presence
 from meshsdk.server.probe import ask, listens
 from meshsdk.server.scrape import MetricsPort
 from meshsdk.server.signals import Signals
 from meshsdk.server.supervisor import will_replace
 from meshsdk.server.waiting import Flag, either
 from meshsdk.server.workers import Workers
-from meshsdk_registry import (
-    Back,
-    Consul,
-    Event,
-    Heartbeat,
-    Held,
-    Lost,
-    Missing,
-    Registered,
-    Registration,
-    RegistryError,
-)
+from meshsdk_registry import Consul, Heartbeat, Registration
 
 __all__ = ["ConsulFactory", "Lifecycle", "Phase", "registration_of"]
 
@@ -48,8 +37,6 @@ log = logging.getLogger("meshsdk.server")
 
 ConsulFactory = Callable[[], Consul]
 
-# How long Consul is waited for at the end, in two halves: for the maintenance, and for the deregistration.
-_CONSUL_WAIT = 0.5
 # First tries come fast: the port opens some milliseconds after the import. Later ones cost a worker's turn each.
 _FIRST_PROBE, _FAST_PROBE, _SLOW_PROBE = 0.05, 1.0, 10.0
 _FAST_FOR = 60.0
@@ -187,7 +174,7 @@ class Lifecycle:
 
     @property
     def _patience(self) -> float:
-        return self._drain_wait + 2 * _CONSUL_WAIT + 1.0
+        return self._drain_wait + 2 * CONSUL_WAIT + 1.0
 
     def _end(self) -> Future[None] | None:
         self._leave.set()
@@ -278,7 +265,7 @@ class Lifecycle:
         """Be in Consul until the process leaves."""
         consul = self._consul()
         try:
-            heartbeat = Heartbeat(consul, registration, output=self._output, notify=_tell)
+            heartbeat = Heartbeat(consul, registration, output=self._output, notify=log_presence)
             beating = asyncio.create_task(heartbeat.run())
             await either(None, self._leave)
             # Before anybody is told that we leave: a beat under way would register anew what another takes out.
@@ -293,13 +280,13 @@ class Lifecycle:
         loop = asyncio.get_running_loop()
         began = loop.time()
         if not await self._followed(heartbeat.registration):
-            await _bounded("put into maintenance", heartbeat, heartbeat.drain())
+            await last_word("put into maintenance", heartbeat, heartbeat.drain())
         await either(self._drain_wait - (loop.time() - began), self._hurry)
         if await self._followed(heartbeat.registration):
             log.info("%s stays registered: other workers serve it", heartbeat.registration.id)
             await self._workers.tell_one("inherit", self._legacy())
         else:
-            await _bounded("deregistered", heartbeat, heartbeat.deregister())
+            await last_word("deregistered", heartbeat, heartbeat.deregister())
 
     async def _followed(self, registration: Registration) -> bool:
         """Whether another worker serves the instance, or will."""
@@ -343,27 +330,3 @@ if hasattr(os, "register_at_fork"):
 def _local(address: str) -> tuple[str, ...]:
     """Where our own port may be found: servers bind to all addresses, to loopback or to the one callers are given."""
     return tuple(dict.fromkeys(("127.0.0.1", *([address] if address else []), "::1")))
-
-
-async def _bounded(what: str, heartbeat: Heartbeat, work: Coroutine[Any, Any, None]) -> None:
-    try:
-        async with asyncio.timeout(_CONSUL_WAIT):
-            await work
-    except Missing:
-        log.debug("%s was not %s: Consul does not know it", heartbeat.registration.id, what)
-    except (RegistryError, TimeoutError) as error:
-        why = str(error) or f"Consul did not answer within {_CONSUL_WAIT:g} s"
-        log.warning("%s was not %s: %s", heartbeat.registration.id, what, why)
-
-
-def _tell(event: Event) -> None:
-    match event:
-        case Registered(registration, again):
-            log.info("%s registered%s", registration.id, " again: Consul had forgotten it" if again else "")
-        case Held(reason):
-            log.warning("held in maintenance by an operator: %s", reason)
-        case Lost(error):
-            log.warning("Consul cannot be told that this process lives: %s", error)
-        case Back():
-            # As loud as the loss was: whoever read of that wants to read of its end.
-            log.warning("Consul can be told again that this process lives")

@@ -9,6 +9,7 @@ from typing import Any
 from meshsdk.config import Settings
 from meshsdk.discovery.background import Background
 from meshsdk.server.address import instance_id, own_address
+from meshsdk.server.announce import obeyed
 from meshsdk.server.answers import Answer
 from meshsdk.server.asgi import ASGIApp, MeshASGI
 from meshsdk.server.inbound import Intake, Page, RequestSink
@@ -66,7 +67,7 @@ class Server:
             background=background,
             consul=consul,
             workers=self._workers,
-            output=lambda: _versions(policy_versions()),
+            output=lambda: obeyed(policy_versions()),
             beside=self._metrics_port(),
             legacy=self._scrape.own,
             probe_path=settings.ready_path or _PROBE_PATH,
@@ -153,7 +154,3 @@ class Server:
 
 # Where the ready page is turned off, the process still has to ask its own port something that no application answers.
 _PROBE_PATH = "/-/mesh/probe"
-
-
-def _versions(versions: Mapping[str, str]) -> str:
-    return "policies: " + (", ".join(sorted(set(versions.values()))) or "defaults")

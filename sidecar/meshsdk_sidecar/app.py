@@ -16,6 +16,7 @@ from pathlib import Path
 
 from meshsdk.mesh import Mesh, open_consul
 from meshsdk.server.address import instance_id
+from meshsdk.server.announce import obeyed
 from meshsdk_registry import Registration
 from meshsdk_sidecar.admin import Admin
 from meshsdk_sidecar.config import Config, Service, load
@@ -97,7 +98,12 @@ async def _presence(mesh: Mesh, service: Service) -> AsyncIterator[Presence | No
         ttl=mesh.settings.ttl,
     )
     async with open_consul(mesh.settings) as consul:
-        yield Presence(consul, registration, output=lambda: _versions(mesh), drain_wait=mesh.settings.drain_wait)
+        yield Presence(
+            consul,
+            registration,
+            output=lambda: obeyed(mesh.directory.policy_versions()),
+            drain_wait=mesh.settings.drain_wait,
+        )
 
 
 @asynccontextmanager
@@ -115,11 +121,6 @@ async def _present(presence: Presence) -> AsyncIterator[None]:
 def _tell_why(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()):
         log.error("the service is no longer looked after: restart the sidecar", exc_info=error)
-
-
-def _versions(mesh: Mesh) -> str:
-    """What the health check says, as that of a process with the mesh in it does."""
-    return "policies: " + (", ".join(sorted(set(mesh.directory.policy_versions().values()))) or "defaults")
 
 
 def _is_loopback(address: str) -> bool:

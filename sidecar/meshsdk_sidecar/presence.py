@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
+from meshsdk.server.announce import last_word, log_presence
 from meshsdk.server.probe import listens
-from meshsdk_registry import (
-    Back,
-    Consul,
-    Event,
-    Heartbeat,
-    Held,
-    Lost,
-    Missing,
-    Registered,
-    Registration,
-    RegistryError,
-)
+from meshsdk_registry import Consul, Heartbeat, Registration
 
 __all__ = ["Presence"]
 
@@ -28,9 +16,6 @@ log = logging.getLogger("meshsdk.sidecar")
 
 PROBE_EVERY = 1.0
 """Seconds between two looks at the service's port: a connection on loopback costs the service next to nothing."""
-
-CONSUL_WAIT = 1.0
-"""Seconds Consul is waited for when the service leaves, each time it is told something: it may be away."""
 
 
 class Presence:
@@ -69,7 +54,7 @@ class Presence:
             if not await self._accepts():
                 log.info("waiting for %s to accept connections at %s", self._registration.service, self._where)
             await self._until(accepting=True)
-            self._heartbeat = Heartbeat(self._consul, self._registration, output=self._output, notify=_tell)
+            self._heartbeat = Heartbeat(self._consul, self._registration, output=self._output, notify=log_presence)
             beats = asyncio.create_task(self._heartbeat.run())
             try:
                 await self._until(accepting=False)
@@ -77,7 +62,7 @@ class Presence:
                 beats.cancel()
                 await asyncio.wait({beats})
             log.warning("%s no longer accepts connections at %s", self._registration.service, self._where)
-            await self._told("deregistered", self._heartbeat.deregister())
+            await last_word("deregistered", self._heartbeat, self._heartbeat.deregister())
             self._heartbeat = None
 
     async def leave(self) -> None:
@@ -85,9 +70,9 @@ class Presence:
         self._leaving = True
         if self._heartbeat is None:
             return
-        await self._told("put into maintenance", self._heartbeat.drain())
+        await last_word("put into maintenance", self._heartbeat, self._heartbeat.drain())
         await asyncio.sleep(self._drain_wait)
-        await self._told("deregistered", self._heartbeat.deregister())
+        await last_word("deregistered", self._heartbeat, self._heartbeat.deregister())
 
     @property
     def _where(self) -> str:
@@ -99,26 +84,3 @@ class Presence:
     async def _until(self, *, accepting: bool) -> None:
         while await self._accepts() is not accepting:  # noqa: ASYNC110 - a port tells nobody when it opens
             await asyncio.sleep(PROBE_EVERY)
-
-    async def _told(self, what: str, telling: Coroutine[Any, Any, None]) -> None:
-        name = self._registration.id
-        try:
-            with contextlib.suppress(Missing):  # Consul forgot it: that is what was asked for
-                async with asyncio.timeout(CONSUL_WAIT):
-                    await telling
-                log.info("%s %s", name, what)
-        except (RegistryError, TimeoutError) as error:
-            why = str(error) or f"Consul did not answer within {CONSUL_WAIT:g} s"
-            log.warning("%s was not %s: %s", name, what, why)
-
-
-def _tell(event: Event) -> None:
-    match event:
-        case Registered(registration, again):
-            log.info("%s registered%s", registration.id, " again: Consul had forgotten it" if again else "")
-        case Held(reason):
-            log.warning("held in maintenance by an operator: %s", reason)
-        case Lost(error):
-            log.warning("Consul cannot be told that the service lives: %s", error)
-        case Back():
-            log.info("Consul is back")
