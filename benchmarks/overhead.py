@@ -3,15 +3,17 @@
     python benchmarks/overhead.py [--seconds 40]
 
 One server in a process of its own, on three ports. Two httpx clients call it: one on a transport that does nothing but
-hand the same request (the same header fields too) to the engine, one on the mesh transport with three instances and
-metrics on. Blocks of calls through both alternate, so that a change in the machine's load hits both alike; the figures
-are medians over pairs of blocks. What httpx itself costs, without any wire, is printed to compare machines by.
+hand the same request (the same header fields too) to the engine, for the three ports in turn, one on the mesh transport
+with three instances and metrics on. Blocks of calls through both alternate, so that a change in the machine's load hits
+both alike; the figures are medians over pairs of blocks. What httpx itself costs, without any wire, is printed to
+compare machines by.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import math
 import multiprocessing
 import random
@@ -109,11 +111,11 @@ def bare_request(request: httpx.Request) -> tuple[Request, Bounds]:
 
 
 class BareTransport(httpx.BaseTransport):
-    def __init__(self, endpoint: Endpoint) -> None:
-        self.engine, self.endpoint = HttpcoreEngine(), endpoint
+    def __init__(self, endpoints: list[Endpoint]) -> None:
+        self.engine, self.turn = HttpcoreEngine(), itertools.cycle(endpoints)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        reply = self.engine.send(self.endpoint, *bare_request(request))
+        reply = self.engine.send(next(self.turn), *bare_request(request))
         return httpx.Response(
             reply.status, headers=list(reply.headers), stream=BareBody(reply), extensions=reply.extensions
         )
@@ -123,11 +125,11 @@ class BareTransport(httpx.BaseTransport):
 
 
 class AsyncBareTransport(httpx.AsyncBaseTransport):
-    def __init__(self, endpoint: Endpoint) -> None:
-        self.engine, self.endpoint = AsyncHttpcoreEngine(), endpoint
+    def __init__(self, endpoints: list[Endpoint]) -> None:
+        self.engine, self.turn = AsyncHttpcoreEngine(), itertools.cycle(endpoints)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        reply = await self.engine.send(self.endpoint, *bare_request(request))
+        reply = await self.engine.send(next(self.turn), *bare_request(request))
         return httpx.Response(
             reply.status, headers=list(reply.headers), stream=AsyncBareBody(reply), extensions=reply.extensions
         )
@@ -222,13 +224,13 @@ def directory(ports: list[int]) -> tuple[StaticDirectory, Metrics]:
 
 def compare(ports: list[int], seconds: float) -> None:
     print(f"{'µs per call':<22}{'engine':>10}{'mesh':>10}{'ratio':>9}{'added':>12}{'added, CPU':>12}")
-    endpoint = Endpoint("one", "127.0.0.1", ports[0])
+    endpoints = [Endpoint(str(port), "127.0.0.1", port) for port in ports]
     known, _ = directory(ports)
-    with httpx.Client(transport=BareTransport(endpoint), timeout=None) as bare, client(MeshTransport(known)) as mesh:
+    with httpx.Client(transport=BareTransport(endpoints), timeout=None) as bare, client(MeshTransport(known)) as mesh:
         for workers in (1, 16):
             print(row(f"sync, {workers} at a time", sync_pairs(seconds, workers, bare, mesh)), flush=True)
     with asyncio.Runner() as runner:
-        abare = httpx.AsyncClient(transport=AsyncBareTransport(endpoint), timeout=None)
+        abare = httpx.AsyncClient(transport=AsyncBareTransport(endpoints), timeout=None)
         amesh = async_client(AsyncMeshTransport(known))
         for workers in (1, 16):
             found = async_pairs(seconds, workers, runner.run, abare, amesh)  # type: ignore[arg-type]
