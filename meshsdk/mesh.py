@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import httpx
 
     from meshsdk.core.cluster import Cluster
+    from meshsdk.core.strategy import Stop, Wait
     from meshsdk.server.asgi import ASGIApp, MeshASGI
     from meshsdk.server.wsgi import MeshWSGI, WSGIApp
 
@@ -49,6 +50,8 @@ class Mesh:
     Args:
         service: our own name, a DNS label; `MESH_SERVICE` where not given.
         port: the port callers reach us on; a process without one only calls others and is not registered.
+        wait, stop: tenacity strategies of your own, such as `tenacity.wait_fixed(0.1)`, asked after a failed try in
+            place of the policy's backoff; what may be retried, the budget and the deadline stay the policy's.
         settings: any other field of `meshsdk.config.Settings`, such as `consul_url=` or `zone=`; what is not given
             comes from MESH_* and CONSUL_* variables.
 
@@ -56,7 +59,15 @@ class Mesh:
         ConfigError: a setting is wrong; all of them are named.
     """
 
-    def __init__(self, service: str | None = None, *, port: int | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        service: str | None = None,
+        *,
+        port: int | None = None,
+        wait: Wait | None = None,
+        stop: Stop | None = None,
+        **settings: Any,
+    ) -> None:
         self.settings = load({"service": service, "port": port, **settings})
         self.metrics = Metrics()
         self._tracing = Tracing()
@@ -69,6 +80,8 @@ class Mesh:
             first_wait=self.settings.first_wait,
             grace=self.settings.removal_grace,
             idle=self.settings.idle_watch,
+            wait=wait,
+            stop=stop,
             state_dir=self.settings.state_dir,
         )
         self.metrics.observe_gauges(self._readings)

@@ -26,6 +26,7 @@ from meshsdk.config import SERVICE_NAME
 from meshsdk.core.cluster import Cluster
 from meshsdk.core.events import Sink
 from meshsdk.core.plan import Plan
+from meshsdk.core.strategy import Stop, Wait
 from meshsdk.discovery.background import Background
 from meshsdk.discovery.known import KnownService
 from meshsdk.discovery.policies import Policies
@@ -52,6 +53,7 @@ class Directory:
         state_dir: where the last known good is kept for a start without Consul; None keeps nothing.
         grace: seconds an instance that vanished is kept in reserve.
         idle: seconds after which a service nobody calls is no longer watched.
+        wait, stop: tenacity objects of the user's, asked after a failure in place of the policy's backoff.
     """
 
     def __init__(
@@ -67,7 +69,11 @@ class Directory:
         state_dir: Path | None = None,
         grace: float = 5.0,
         idle: float = 600.0,
+        wait: Wait | None = None,
+        stop: Stop | None = None,
     ) -> None:
+        self._wait = wait
+        self._stop = stop
         self._background = background
         self._first_wait = first_wait
         self._grace = grace
@@ -175,7 +181,9 @@ class Directory:
         return f"{consul} has not answered within {self._first_wait:g} s; nothing is remembered of the service"
 
     def _make(self, service: str, plan: Plan) -> Cluster:
-        return Cluster(service, plan, clock=self._clock, rng=self._rng, sink=self._sink)
+        return Cluster(
+            service, plan, clock=self._clock, rng=self._rng, sink=self._sink, wait=self._wait, stop=self._stop
+        )
 
     def _status(self, known: KnownService) -> ServiceStatus:
         problem, unread = self._policies.problem(known.service), self._watcher.policy_error

@@ -8,7 +8,10 @@ import time
 from math import inf
 
 import pytest
+import tenacity
 
+from meshsdk.core.attempt import Final, Retry
+from meshsdk.core.model import Call, Failure, Phase
 from meshsdk.discovery import Directory
 from meshsdk.errors import ConfigError, UnknownService
 from meshsdk_registry import Consul, Denied, Misunderstood, NoLeader, ServerFault, Unreachable
@@ -405,3 +408,14 @@ def test_a_served_process_follows_its_own_documents_without_watching_its_instanc
     consul.write(checkout="version: 1\ntelemetry: {access_log: 'off'}\n")
     until(lambda: found.own_plan().access_log == "off")
     found.close()
+
+
+def test_a_users_tenacity_strategies_reach_the_clusters(directory, consul):
+    consul.place("payments", instance(1), instance(2))
+    found = directory(wait=tenacity.wait_fixed(0.125), stop=tenacity.stop_after_attempt(2))
+    cluster = found.cluster("payments")
+    exchange = cluster.exchange(Call("GET"))
+    refused = Failure(Phase.NOT_CONNECTED, "connect-failure")
+    assert exchange.failed(exchange.begin(), refused) == Retry(0.125, "connect-failure")
+    assert isinstance(exchange.failed(exchange.begin(), refused), Final)
+    assert exchange.reason == "stopped"
