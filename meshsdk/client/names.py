@@ -14,12 +14,10 @@ from functools import lru_cache
 import httpx
 
 from meshsdk.client.errors import InvalidUrl
+from meshsdk.config import SERVICE_NAME
 
 __all__ = ["mesh_service"]
 
-# A DNS label (RFC 1035, 2.3.1) plus the underscore that Consul takes too. Names with other letters arrive here in
-# punycode, as httpx writes them.
-_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _ADDRESS = re.compile(r"[0-9]+|0x[0-9a-f]+|.*:.*")
 
 
@@ -56,8 +54,9 @@ def _service(raw_host: bytes) -> str | None:
 
 
 def _checked(label: str) -> str:
-    if not _LABEL.fullmatch(label):
+    """Names with other letters arrive here in punycode, as httpx writes them."""
+    if not SERVICE_NAME.fullmatch(label):
         raise InvalidUrl(
-            f"{label!r} is no service name: write 1 to 63 letters, digits, '-' or '_', such as http://payments/"
+            f"{label!r} is no service name: write a DNS label, letters, digits and dashes inside, at most 63, such as http://payments/"
         )
     return label
