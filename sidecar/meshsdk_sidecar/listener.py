@@ -79,8 +79,8 @@ async def listening(app: Any, name: str, address: str, port: int) -> AsyncIterat
             f"cannot listen at {url(address, port)}: {_reason(error)}; "
             f"write another {name}.port or {name}.address, or end what listens there"
         ) from error
-    # Accepted connections inherit it on Linux. asyncio sets it only on sockets whose protocol is named, which this one's
-    # is not, and a kept connection's answer would wait up to 40 ms for the delayed ACK of the one before.
+    # Accepted connections inherit it on Linux. asyncio sets it only where the protocol was named, as it was not here,
+    # and the answers of a kept connection would wait up to 40 ms for an acknowledgement that is delayed.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     server = _Server(uvicorn.Config(app, **_SERVING))
     task = asyncio.create_task(server.serve(sockets=[listener]))
