@@ -19,7 +19,6 @@ class EndpointState:
         ewma: peak-sensitive mean latency in seconds; 0 while nothing was observed.
         ewma_at: when `ewma` and `faults` were last brought up to date.
         faults: recent share of failures and refusals, 0 to 1; fades with time like `ewma`.
-        picked_at: when it was last picked; 0 before the first time.
         ejected_until: absolute time until which it is set aside; 0 while it is in rotation.
         ejections: the multiplier of the next ejection's length, minus one.
         probing: the one probe of a returning endpoint is under way.
@@ -32,7 +31,6 @@ class EndpointState:
     ewma: float = 0.0
     ewma_at: float = 0.0
     faults: float = 0.0
-    picked_at: float = 0.0
     ejected_until: float = 0.0
     ejections: int = 0
     probing: bool = False
