@@ -1,6 +1,7 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`. Both make what they need (.venv).
 PYTHON ?= python3
 BIN := .venv/bin
+SERVERS := .cache/nginx/nginx .cache/envoy/envoy
 SOURCES := meshsdk registry/meshsdk_registry sidecar/meshsdk_sidecar examples benchmarks tests
 
 .PHONY: demo test check unit bench format clean
@@ -10,20 +11,21 @@ demo: .venv/demo.stamp
 
 test: check unit
 
-check: .venv/dev.stamp
+check: .venv/bench.stamp
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-cache
 
-unit: .venv/dev.stamp .cache/consul/usr/bin/consul
+unit: .venv/dev.stamp .cache/consul/usr/bin/consul $(SERVERS)
 	$(BIN)/coverage erase
 	$(BIN)/pytest --cov --cov-report= $(PYTEST)
 	$(BIN)/coverage report --skip-covered
 	$(BIN)/coverage report --include='meshsdk/core/*,meshsdk/policy/*' --fail-under=95 --format=total
 
-bench: .venv/dev.stamp .cache/consul/usr/bin/consul
+bench: .venv/bench.stamp .cache/consul/usr/bin/consul $(SERVERS)
+	$(BIN)/python benchmarks/client.py
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/propagation.py
 
@@ -46,5 +48,15 @@ clean:
 	$(BIN)/python -m pip install --quiet --editable '.[examples,otel,sidecar]' --group dev
 	@touch $@ .venv/demo.stamp
 
+.venv/bench.stamp: .venv/dev.stamp
+	$(BIN)/python -m pip install --quiet --group bench
+	@touch $@
+
 .cache/consul/usr/bin/consul:
 	scripts/install-consul
+
+.cache/nginx/nginx:
+	scripts/install-nginx
+
+.cache/envoy/envoy:
+	PYTHON=$(PYTHON) scripts/install-envoy
