@@ -24,14 +24,14 @@ class Request:
 
     Attributes:
         target: what stands in the request line, such as `b"/charge?id=1"`.
-        body: iterated once per try; an async iterable for an `AsyncEngine`.
-        extensions: what httpx calls by that name; `sni_hostname` and `trace` are understood, `timeout` is not.
+        body: bytes, or what is iterated once per try; an async iterable for an `AsyncEngine`.
+        extensions: what httpx calls by that name; `trace` is understood, `timeout` is not.
     """
 
     method: str
     target: bytes
     headers: Headers
-    body: Iterable[bytes] | AsyncIterable[bytes]
+    body: bytes | Iterable[bytes] | AsyncIterable[bytes]
     extensions: Mapping[str, Any]
 
 

@@ -1,90 +1,67 @@
-"""From httpcore's exceptions to `Failure`, by one table."""
+"""What a send that failed on the wire is told as: one table of words for every engine of ours."""
 
 from __future__ import annotations
 
 import os
-
-import h11
-import httpcore
+import ssl
 
 from meshsdk.core.model import Failure, Phase
-from meshsdk.wire.engine import InvalidRequest
-from meshsdk.wire.progress import Overdue, Progress
 
-__all__ = ["FAULTS", "failure"]
-
-# First match wins, so the narrower classes stand first. No class of the standard library is here: those come out of
-# the request body's own iterator, and say nothing about the endpoint.
-_KINDS: tuple[tuple[type[Exception], str], ...] = (
-    (httpcore.ConnectTimeout, "connect-failure"),
-    (httpcore.TimeoutException, "timeout"),
-    (Overdue, "timeout"),
-    (httpcore.ConnectError, "connect-failure"),
-    (httpcore.NetworkError, "reset"),
-    (httpcore.RemoteProtocolError, "protocol"),
-)
-
-# httpcore wraps h11's refusal of a head, and lets that of a body (shorter than its Content-Length) through.
-_OUR_OWN = (httpcore.LocalProtocolError, h11.LocalProtocolError)
-
-FAULTS: tuple[type[Exception], ...] = (*(exception for exception, _ in _KINDS), *_OUR_OWN)
+__all__ = ["breach", "busy", "connect_timed_out", "late", "lost", "unconnected", "words"]
 
 
-def failure(error: Exception, progress: Progress) -> Failure:
-    """What `error` means for a send that got as far as `progress` says.
-
-    Raises:
-        InvalidRequest: h11 refused the request that we wanted to send.
-    """
-    if isinstance(error, _OUR_OWN):
-        raise InvalidRequest(str(error)) from error
-    kind = next(kind for exception, kind in _KINDS if isinstance(error, exception))
-    if kind == "protocol" and progress.ended_by_peer:
-        kind = "reset"  # h11 reports an early end as a breach of protocol
-    if isinstance(error, httpcore.ConnectTimeout) and progress.overdue:
-        kind = "timeout"  # the time for the try was over, which says little about the endpoint
-    return Failure(progress.phase, kind, _detail(kind, error, progress), _root(error))
+def unconnected(error: BaseException) -> Failure:
+    """Connecting failed, the TLS handshake and the check of the peer included."""
+    return Failure(Phase.NOT_CONNECTED, "connect-failure", words(error), error)
 
 
-def _detail(kind: str, error: Exception, progress: Progress) -> str:
-    if isinstance(error, httpcore.PoolTimeout):
-        return f"no connection came free; all {progress.bounds.max_connections} allowed to this instance are in use"
-    if kind == "timeout":
-        return _late(progress)
-    if isinstance(error, httpcore.ConnectTimeout):
-        return f"no connection within {progress.bounds.connect:g} s"
-    if kind == "reset":
-        return _lost(progress, error)
-    return _words(_root(error))
+def connect_timed_out(seconds: float) -> Failure:
+    """Connecting took longer than its own bound, with time left for the try."""
+    return Failure(Phase.NOT_CONNECTED, "connect-failure", f"no connection within {seconds:g} s", TimeoutError())
 
 
-def _late(progress: Progress) -> str:
-    if progress.reading_body:
-        return "the reply's body was not complete in time" if progress.overdue else "the reply's body went silent"
-    if progress.phase == Phase.NOT_CONNECTED:
-        return "no connection in time"
-    if progress.phase == Phase.REPLY_STARTED:
-        return "the reply's head was not complete in time"
-    return "no reply in time"
+def busy(connections: int) -> Failure:
+    """Every connection allowed was in use for too long."""
+    detail = f"no connection came free; all {connections} allowed to this instance are in use"
+    return Failure(Phase.NOT_CONNECTED, "timeout", detail, TimeoutError())
 
 
-def _lost(progress: Progress, error: Exception) -> str:
-    how = "closed the connection" if progress.ended_by_peer else f"connection broken ({_words(_root(error))})"
-    when = {True: "in the middle of the body"}.get(progress.reading_body)
-    when = when or ("in the middle of the head" if progress.phase == Phase.REPLY_STARTED else "before any reply")
-    return f"{how} {when}"
+def crowded(waiting: int) -> Failure:
+    """Too many wait for a connection already."""
+    detail = f"{waiting} sends wait for a connection to this instance already"
+    return Failure(Phase.NOT_CONNECTED, "connect-failure", detail)
 
 
-def _words(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
-        return os.strerror(error.errno)  # asyncio has its own text, which leaves out what went wrong
+def late(phase: Phase, in_body: bool, overdue: bool) -> Failure:
+    """Time was over: that of the whole (`overdue`), or that of one wait."""
+    if in_body:
+        detail = "the reply's body was not complete in time" if overdue else "the reply's body went silent"
+    elif phase == Phase.NOT_CONNECTED:
+        detail = "no connection in time"
+    elif phase == Phase.REPLY_STARTED:
+        detail = "the reply's head was not complete in time"
+    else:
+        detail = "no reply in time"
+    return Failure(phase, "timeout", detail, TimeoutError())
+
+
+def lost(phase: Phase, in_body: bool, error: BaseException | None) -> Failure:
+    """The connection ended before the reply did; without `error` the server closed it."""
+    how = "closed the connection" if error is None else f"connection broken ({words(error)})"
+    if in_body:
+        when = "in the middle of the body"
+    else:
+        when = "in the middle of the head" if phase == Phase.REPLY_STARTED else "before any reply"
+    return Failure(phase, "reset", f"{how} {when}", error)
+
+
+def breach(phase: Phase, error: Exception) -> Failure:
+    """What came is no HTTP/1.1."""
+    return Failure(phase, "protocol", str(error), error)
+
+
+def words(error: BaseException) -> str:
+    """The error's cause for a person; asyncio has its own texts, which leave out what went wrong."""
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
     return str(error) or type(error).__name__
-
-
-def _root(error: BaseException) -> BaseException:
-    """The operating system's error underneath; httpcore keeps it as its exception's argument, anyio as the cause."""
-    while True:
-        under = error.__cause__ or next(iter(error.args), None)
-        if not isinstance(under, Exception):
-            return error
-        error = under

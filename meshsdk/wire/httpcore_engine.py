@@ -15,7 +15,7 @@ import httpcore
 
 from meshsdk.core.model import Endpoint, TransportFailure
 from meshsdk.wire.engine import Bounds, Headers, Request
-from meshsdk.wire.failures import FAULTS, failure
+from meshsdk.wire.httpcore_failures import FAULTS, failure
 from meshsdk.wire.httpcore_backend import AsyncBackend, Backend
 from meshsdk.wire.lanes import Lane, Lanes
 from meshsdk.wire.loops import PerLoop
@@ -298,9 +298,24 @@ def _outgoing(request: Request, progress: Progress) -> httpcore.Request:
         request.method,
         httpcore.URL(scheme=_SCHEME, host=_HOST, port=_PORT, target=request.target),
         headers=request.headers,
-        content=request.body,
+        content=_Whole(request.body) if isinstance(request.body, bytes) else request.body,
         extensions={**request.extensions, "timeout": waits},
     )
+
+
+class _Whole:
+    """A body of bytes as httpcore takes it, in either colour."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._data
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._data
 
 
 def _close(lanes: _Lanes) -> None:

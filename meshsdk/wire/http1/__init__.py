@@ -1,0 +1,9 @@
+"""HTTP/1.1 messages without a socket: a request is written to bytes, bytes are read to a reply (RFC 9110, RFC 9112)."""
+
+from __future__ import annotations
+
+from meshsdk.wire.http1.limits import Limits
+from meshsdk.wire.http1.request import Framing, Head, write_head
+from meshsdk.wire.http1.response import Incoming, ProtocolError, ResponseReader
+
+__all__ = ["Framing", "Head", "Incoming", "Limits", "ProtocolError", "ResponseReader", "write_head"]

@@ -1,0 +1,282 @@
+"""Reads replies from bytes, in whatever pieces they come; llhttp parses, this decides what is let through.
+
+Rule 1  llhttp is strict by default: obs-fold, bare CR or LF, a space before the colon, two lengths, a length beside a
+        transfer coding and a sign or comma in a length are refused. Refused here besides: what is not HTTP/1.0 or 1.1
+        (llhttp reads RTSP too), a transfer coding other than `chunked`, and what exceeds `Limits`.
+Rule 2  The end of each head is found before llhttp sees what follows it. So a reply to HEAD ends where it must, bytes
+        after 101 are nobody's but the upgrade's, and every head's size is exact.
+Rule 3  Bytes beyond a complete reply belong to no request: the reply stands, and the connection is not used again.
+"""
+
+from __future__ import annotations
+
+import re
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from meshsdk.wire.http1.limits import Limits
+
+__all__ = ["Incoming", "ProtocolError", "ResponseReader"]
+
+_HEAD_END = b"\r\n\r\n"
+_REASON = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+_DEFAULTS = Limits()
+
+
+class ProtocolError(Exception):
+    """The bytes are no HTTP/1.1 reply, or exceed a limit; the message says which."""
+
+
+class Incoming:
+    """One reply as it comes in; the reader fills it, and whoever waits for it reads it.
+
+    Attributes:
+        status: 0 until the head is complete.
+        version: `1.1` or `1.0`.
+        fields: header fields in the order and case they came in.
+        trailers: those after a chunked body.
+        pieces: of the body, that nobody took yet, in order.
+        complete: the last byte is here.
+        surplus: after an upgrade (101): bytes of the new protocol that came with the head.
+    """
+
+    __slots__ = ("complete", "fields", "pieces", "reason", "status", "surplus", "trailers", "version")
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.reason = b""
+        self.version = "1.1"
+        self.fields: list[tuple[bytes, bytes]] = []
+        self.trailers: list[tuple[bytes, bytes]] = []
+        self.pieces: list[bytes] = []
+        self.complete = False
+        self.surplus = b""
+
+
+class ResponseReader:
+    """The replies of one connection, one after the other.
+
+    Attributes:
+        reusable: once the reply is complete: whether another request may follow on the connection.
+        continued: the server said `100 Continue` to the request at hand.
+        buffered: bytes of the body that came since the last call of `taken`.
+    """
+
+    __slots__ = (
+        "_begun",
+        "_chunked",
+        "_chunks",
+        "_fields",
+        "_framing",
+        "_head_only",
+        "_into",
+        "_limits",
+        "_parser",
+        "_reason",
+        "_size",
+        "_tail",
+        "_total",
+        "buffered",
+        "continued",
+        "reusable",
+    )
+
+    def __init__(self, limits: Limits = _DEFAULTS) -> None:
+        self._limits = limits
+        self._parser: HttpResponseParser | None = None
+        self._into: Incoming = Incoming()
+        self.reusable = False
+        self.buffered = 0
+
+    def expect(self, method: str, into: Incoming) -> None:
+        """The next bytes are the reply to a request with `method`; put it into `into`."""
+        self._into = into
+        self._fields = into.fields
+        self._head_only = method == "HEAD"
+        self._begun = False
+        self._chunked = False
+        self._reason = b""
+        self._tail = b""
+        self._size = self._framing = self._chunks = self._total = self.buffered = 0
+        self.reusable = False
+        self.continued = False
+        if self._parser is None:
+            self._parser = HttpResponseParser(self)
+
+    def feed(self, data: bytes) -> None:
+        """Read on; raises ProtocolError, after which nothing more can be read."""
+        into = self._into
+        if not into.status:
+            data = self._feed_heads(data)
+        elif into.complete:
+            self.reusable = False
+            return
+        if not data:
+            return
+        if into.complete:
+            self.reusable = False
+            if into.status == 101:
+                into.surplus = data
+            return
+        before = self._total
+        self._parse(data)
+        if self._chunked:
+            self._framing += len(data) - (self._total - before)
+            if self._framing - 16 * self._chunks - 2 * self._total > self._limits.framing:
+                raise ProtocolError(f"more than {self._limits.framing} bytes of chunk extensions or trailers")
+
+    def ended(self) -> bool:
+        """The server closed; says whether the reply is complete with that (RFC 9112, 6.3: a body without a length)."""
+        into = self._into
+        if not into.complete and into.status and not self._chunked and not self._has_length():
+            into.complete = True
+            self.reusable = False
+        return into.complete
+
+    def close(self) -> None:
+        """Let go of the parser, which holds on to us."""
+        self._parser = None
+
+    def _feed_heads(self, data: bytes) -> bytes:
+        """Feed up to the end of the reply's head, past interim ones, and return the rest."""
+        while data and not self._into.status:
+            if not self._begun:
+                if data[0] != 0x48:  # "H"
+                    raise ProtocolError(f"the reply begins with {data[:16]!r}, which is no HTTP")
+                self._begun = True
+            end = self._head_end(data)
+            part = data if end < 0 else data[:end]
+            self._size += len(part)
+            if self._size > self._limits.head:
+                raise ProtocolError(f"the reply's head is over {self._limits.head} bytes")
+            self._parse(part)
+            if end < 0:
+                self._tail = (self._tail + part)[-3:]
+                return b""
+            self._begun, self._tail, data = False, b"", data[end:]
+        return data
+
+    def _head_end(self, data: bytes) -> int:
+        """Where the head ends in `data`, -1 if later; the empty line may have begun in what came before."""
+        tail = self._tail
+        if tail:
+            found = (tail + data[:3]).find(_HEAD_END)
+            if found >= 0:
+                return found + 4 - len(tail)
+        found = data.find(_HEAD_END)
+        return found + 4 if found >= 0 else -1
+
+    def _parse(self, data: bytes) -> None:
+        parser = self._parser
+        if parser is None:
+            raise ProtocolError("the connection is closed")
+        try:
+            parser.feed_data(data)
+        except HttpParserUpgrade:
+            pass  # `on_headers_complete` has seen to it
+        except HttpParserError as error:
+            if self._into.complete:
+                self.reusable = False  # what is wrong came after the reply
+                return
+            under = error.__context__
+            raise under if isinstance(under, ProtocolError) else ProtocolError(str(error)) from error
+
+    def _has_length(self) -> bool:
+        return any(len(name) == 14 and name.lower() == b"content-length" for name, _ in self._into.fields)
+
+    # --- what llhttp calls ----------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        if self._into.complete:
+            raise ProtocolError("bytes after the reply")
+
+    def on_status(self, reason: bytes) -> None:
+        """The reason phrase, or a part of it."""
+        self._reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header field; llhttp has stripped the space before the value only."""
+        value = value.rstrip(b" \t")
+        if self._into.status:
+            self._into.trailers.append((name, value))
+            return
+        if len(name) == 17 and name.lower() == b"transfer-encoding":
+            if self._chunked or value.lower() != b"chunked":
+                raise ProtocolError(f"Transfer-Encoding: {value[:40]!r} is not understood; only `chunked`, once, is")
+            self._chunked = True
+        self._fields.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """The head is here."""
+        assert self._parser is not None
+        status = self._parser.get_status_code()
+        version = self._parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            raise ProtocolError(f"the reply is HTTP/{version}; only 1.1 and 1.0 are understood")
+        if status < 100:
+            raise ProtocolError(f"the reply's status is {status:03d}")
+        reason = self._reason
+        if reason != b"OK" and not _REASON.fullmatch(reason):
+            raise ProtocolError("the reply's reason phrase has control characters")
+        self._check_size()
+        if status < 200 and status != 101:
+            self._interim(status)
+            return
+        into = self._into
+        into.reason = reason
+        into.version = version
+        into.status = status
+        if self._head_only:
+            self.reusable = self._kept_alive()
+            into.complete = True
+            self._parser = None  # llhttp would now wait for a body
+
+    def on_body(self, piece: bytes) -> None:
+        """A piece of the body."""
+        into = self._into
+        if into.complete:
+            raise ProtocolError("bytes after the reply")
+        into.pieces.append(piece)
+        size = len(piece)
+        self._total += size
+        self.buffered += size
+
+    def on_chunk_header(self) -> None:
+        """A chunk begins."""
+        self._chunks += 1
+
+    def on_message_complete(self) -> None:
+        """The reply's last byte is here; also called for interim replies."""
+        into = self._into
+        if not into.status or into.complete:
+            return
+        parser = self._parser
+        assert parser is not None
+        # RFC 9112, 6.1: a chunked reply in HTTP/1.0 is faulty framing, and the connection ends with it.
+        faulty = self._chunked and into.version == "1.0"
+        self.reusable = parser.should_keep_alive() and into.status != 101 and not faulty
+        into.complete = True
+
+    def _interim(self, status: int) -> None:
+        self.continued |= status == 100
+        self._fields.clear()
+        self._reason = b""
+        self._chunked = False
+
+    def _check_size(self) -> None:
+        limits = self._limits
+        if len(self._fields) > limits.fields:
+            raise ProtocolError(f"the reply has more than {limits.fields} header fields")
+        if self._size > limits.field and any(len(name) + len(value) > limits.field for name, value in self._fields):
+            raise ProtocolError(f"a header field of the reply is over {limits.field} bytes")
+
+    def _kept_alive(self) -> bool:
+        """RFC 9112, 9.3, for a reply to HEAD: llhttp takes one without a length for one that ends with the connection."""
+        options = [
+            option.strip()
+            for name, value in self._fields
+            if name.lower() == b"connection"
+            for option in value.lower().split(b",")
+        ]
+        return b"close" not in options and (self._into.version == "1.1" or b"keep-alive" in options)

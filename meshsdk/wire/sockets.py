@@ -1,0 +1,62 @@
+"""What a socket tells of its connection."""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import sys
+from typing import Protocol
+
+__all__ = ["Socket", "check_port", "prompt", "quiet", "unread_by_peer"]
+
+# struct tcp_info of Linux (include/uapi/linux/tcp.h): tcpi_bytes_acked is the 64-bit number at byte 120, since 4.1.
+# It counts the SYN as one.
+_ACKED_AT = 120
+_LINUX = sys.platform == "linux"
+
+
+class Socket(Protocol):
+    """A socket, or what asyncio and uvloop show of one."""
+
+    def fileno(self) -> int: ...
+    def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
+    def getsockopt(self, level: int, option: int, length: int, /) -> bytes: ...
+
+
+def prompt(sock: Socket) -> None:
+    """Send small writes at once; asyncio does so itself only on sockets that name their protocol."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def quiet(sock: Socket) -> bool:
+    """Whether nothing came on an idle connection, neither bytes nor its end."""
+    poller = select.poll()
+    poller.register(sock.fileno(), select.POLLIN)
+    return not poller.poll(0)
+
+
+def unread_by_peer(sock: Socket, sent_before: int) -> bool:
+    """Whether a peer that closed did so before any byte came that we sent after the first `sent_before`.
+
+    Every segment acknowledges what its sender has received by then, the FIN of a close too. So where the connection
+    was closed by the peer (not reset), and what we sent last is not acknowledged, it arrived at a closed socket: no
+    program has read it. After a reset nothing can be said, as an abort does not acknowledge what was read.
+    False where the system cannot tell.
+    """
+    if not _LINUX:
+        return False
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED_AT + 8)
+    except OSError:
+        return False
+    if len(info) < _ACKED_AT + 8:
+        return False
+    acked: int = struct.unpack_from("Q", info, _ACKED_AT)[0]
+    return acked <= sent_before + 1
+
+
+def check_port(port: int) -> None:
+    """Raises OSError for a number that is no port."""
+    if not 0 < port < 65536:
+        raise OSError(f"{port} is no port: ports are 1 to 65535")
