@@ -62,6 +62,11 @@ def breach(phase: Phase, error: Exception) -> Failure:
 
 def words(error: BaseException) -> str:
     """The error's cause for a person; asyncio has its own texts, which leave out what went wrong."""
-    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno is not None and error.errno > 0:
+    if (
+        isinstance(error, OSError)
+        and not isinstance(error, ssl.SSLError)
+        and error.errno is not None
+        and error.errno > 0
+    ):
         return os.strerror(error.errno)
     return str(error) or type(error).__name__

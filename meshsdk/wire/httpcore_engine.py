@@ -15,8 +15,8 @@ import httpcore
 
 from meshsdk.core.model import Endpoint, TransportFailure
 from meshsdk.wire.engine import Bounds, Headers, Request
-from meshsdk.wire.httpcore_failures import FAULTS, failure
 from meshsdk.wire.httpcore_backend import AsyncBackend, Backend
+from meshsdk.wire.httpcore_failures import FAULTS, failure
 from meshsdk.wire.lanes import Lane, Lanes
 from meshsdk.wire.loops import PerLoop
 from meshsdk.wire.progress import Progress

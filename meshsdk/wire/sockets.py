@@ -6,9 +6,8 @@ import select
 import socket
 import struct
 import sys
-from typing import Protocol
 
-__all__ = ["Socket", "check_port", "prompt", "quiet", "unread_by_peer"]
+__all__ = ["check_port", "prompt", "quiet", "unread_by_peer"]
 
 # struct tcp_info of Linux (include/uapi/linux/tcp.h): tcpi_bytes_acked is the 64-bit number at byte 120, since 4.1.
 # It counts the SYN as one.
@@ -16,27 +15,19 @@ _ACKED_AT = 120
 _LINUX = sys.platform == "linux"
 
 
-class Socket(Protocol):
-    """A socket, or what asyncio and uvloop show of one."""
-
-    def fileno(self) -> int: ...
-    def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
-    def getsockopt(self, level: int, option: int, length: int, /) -> bytes: ...
-
-
-def prompt(sock: Socket) -> None:
+def prompt(sock: socket.socket) -> None:
     """Send small writes at once; asyncio does so itself only on sockets that name their protocol."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def quiet(sock: Socket) -> bool:
+def quiet(sock: socket.socket) -> bool:
     """Whether nothing came on an idle connection, neither bytes nor its end."""
     poller = select.poll()
     poller.register(sock.fileno(), select.POLLIN)
     return not poller.poll(0)
 
 
-def unread_by_peer(sock: Socket, sent_before: int) -> bool:
+def unread_by_peer(sock: socket.socket, sent_before: int) -> bool:
     """Whether a peer that closed did so before any byte came that we sent after the first `sent_before`.
 
     Every segment acknowledges what its sender has received by then, the FIN of a close too. So where the connection

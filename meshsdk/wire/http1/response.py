@@ -128,10 +128,17 @@ class ResponseReader:
     def ended(self) -> bool:
         """The server closed; says whether the reply is complete with that (RFC 9112, 6.3: a body without a length)."""
         into = self._into
-        if not into.complete and into.status and not self._chunked and not self._has_length():
+        if not into.complete and into.status and not self._chunked and self._length() is None:
             into.complete = True
             self.reusable = False
         return into.complete
+
+    def left(self) -> float:
+        """Bytes of the body that are still to come; chunks do not say, so they count as none, and inf has no end."""
+        if self._chunked:
+            return 0
+        length = self._length()
+        return float("inf") if length is None else length - self._total
 
     def close(self) -> None:
         """Let go of the parser, which holds on to us."""
@@ -181,8 +188,9 @@ class ResponseReader:
             under = error.__context__
             raise under if isinstance(under, ProtocolError) else ProtocolError(str(error)) from error
 
-    def _has_length(self) -> bool:
-        return any(len(name) == 14 and name.lower() == b"content-length" for name, _ in self._into.fields)
+    def _length(self) -> int | None:
+        lengths = (value for name, value in self._into.fields if name.lower() == b"content-length")
+        return next((int(length) for length in lengths), None)
 
     # --- what llhttp calls ----------------------------------------------------------------------------
 
@@ -272,7 +280,7 @@ class ResponseReader:
             raise ProtocolError(f"a header field of the reply is over {limits.field} bytes")
 
     def _kept_alive(self) -> bool:
-        """RFC 9112, 9.3, for a reply to HEAD: llhttp takes one without a length for one that ends with the connection."""
+        """RFC 9112, 9.3, for a reply to HEAD: llhttp thinks that one without a length ends with the connection."""
         options = [
             option.strip()
             for name, value in self._fields

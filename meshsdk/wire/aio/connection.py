@@ -1,0 +1,336 @@
+"""One connection: carries one request at a time, by callbacks only.
+
+Rule 1  A connection has a receiver from `start` until the reply's last byte, or until it failed, or was abandoned. What
+        comes while it has none ends the connection: nobody asked for it.
+Rule 2  The receiver hears `progressed` after every piece that came, and exactly one `failed` instead of an end.
+Rule 3  Once the last byte is here the connection is free again, whenever the receiver reads what it was given.
+Rule 4  Whose fault an end is: see `wire.sockets.unread_by_peer` for what a closed connection proves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from math import inf
+from typing import TYPE_CHECKING, Any, cast
+
+from meshsdk.core.model import Failure, Phase
+from meshsdk.wire.engine import Bounds
+from meshsdk.wire.failures import breach, late, lost
+from meshsdk.wire.http1 import Incoming, Limits, ProtocolError, ResponseReader
+from meshsdk.wire.sockets import prompt, quiet, unread_by_peer
+
+if TYPE_CHECKING:
+    from meshsdk.wire.aio.watch import Watch
+
+__all__ = ["Connection", "Owner", "Receiver"]
+
+# Bytes of a body that wait for their reader before the server is made to wait: one read of asyncio and uvloop.
+HIGH_WATER = 256 * 1024
+
+# A connection that was used a moment ago was seen open by the loop; one that was idle for longer is looked at.
+_SURE_FOR = 0.01
+
+
+class Receiver(Incoming):
+    """Whoever waits for a reply; the reply comes into it."""
+
+    __slots__ = ()
+
+    def progressed(self) -> None:
+        """Something has come; `status`, `pieces` and `complete` say what. Must not raise."""
+        raise NotImplementedError
+
+    def failed(self, failure: Failure) -> None:
+        """No more will come. Must not raise."""
+        raise NotImplementedError
+
+
+class Owner:
+    """Who keeps a connection while it carries nothing: a pool."""
+
+    __slots__ = ()
+
+    def release(self, connection: Connection) -> None:
+        """It is free again."""
+        raise NotImplementedError
+
+    def gone(self, connection: Connection) -> None:
+        """It is closed; told once."""
+        raise NotImplementedError
+
+
+class Connection(asyncio.Protocol):
+    """One connection to one endpoint.
+
+    Args:
+        owner: told when it is free and when it is gone.
+        watch: rings when a bound is over.
+        clock: the watch's.
+        limits: on what replies may be.
+
+    Attributes:
+        idle_since: when it became free.
+        opened: when it was opened.
+        uploading: the request's body is still being sent.
+        stuck: what was written lies here, because the peer does not read.
+    """
+
+    __slots__ = (
+        "_bounds",
+        "_clock",
+        "_gone",
+        "_heard_at",
+        "_owner",
+        "_paused",
+        "_phase",
+        "_receiver",
+        "_sent",
+        "_sent_before",
+        "_stuck_since",
+        "_unstuck",
+        "_watch",
+        "idle_since",
+        "opened",
+        "reader",
+        "stuck",
+        "transport",
+        "uploading",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, owner: Owner, watch: Watch, clock: Callable[[], float], limits: Limits) -> None:
+        self.reader = ResponseReader(limits)
+        self.opened = self.idle_since = self._heard_at = clock()
+        self.uploading = False
+        self.stuck = False
+        self._owner = owner
+        self._watch = watch
+        self._clock = clock
+        self._receiver: Receiver | None = None
+        self._bounds = Bounds()
+        self._phase = Phase.NOT_WRITTEN
+        self._gone = False
+        self._paused = False
+        self._sent = 0
+        self._sent_before = 0
+        self._stuck_since = 0.0
+        self._unstuck: asyncio.Future[None] | None = None
+
+    # --- for the pool and the engine ------------------------------------------------------------------
+
+    @property
+    def alive(self) -> bool:
+        """Neither end has closed, as far as is known."""
+        return not self._gone and not self.transport.is_closing()
+
+    def usable(self, now: float) -> bool:
+        """Whether an idle connection may carry another request, as far as can be seen from here."""
+        if not self.alive:
+            return False
+        return now - self.idle_since < _SURE_FOR or quiet(self.transport.get_extra_info("socket"))
+
+    def start(self, receiver: Receiver, method: str, data: bytes, bounds: Bounds, uploading: bool = False) -> None:
+        """Send a request, or its beginning.
+
+        Args:
+            data: the head, and the body where it is known.
+            uploading: the rest follows by `write`; set `uploading` to False after it.
+        """
+        self._receiver = receiver
+        self._bounds = bounds
+        self.uploading = uploading
+        self._sent_before = sent = self._sent
+        self._sent = sent + len(data)
+        self.reader.expect(method, receiver)
+        due = bounds.deadline
+        if bounds.read < inf or bounds.write < inf:
+            self._heard_at = self._clock()
+            due = min(due, self._heard_at + bounds.read)
+        self._watch.add(self, due)
+        self._phase = Phase.WRITTEN
+        self.transport.write(data)
+
+    def write(self, data: bytes) -> None:
+        """Send more of the request's body."""
+        self._sent += len(data)
+        self.transport.write(data)
+
+    async def unstuck(self) -> None:
+        """Wait until the peer has read enough of what was written, or the connection is gone."""
+        while self.stuck and not self._gone:
+            if self._unstuck is None:
+                self._unstuck = asyncio.get_running_loop().create_future()
+            await self._unstuck
+
+    def abandon(self) -> None:
+        """The caller went away; nobody is told."""
+        self._receiver = None
+        self._watch.discard(self)
+        self.abort()
+
+    def abort(self) -> None:
+        """Close at once, without waiting for what was not sent yet."""
+        self.transport.abort()
+        self._leave()
+
+    def close(self) -> None:
+        """Close an idle connection."""
+        self.transport.close()
+        self._leave()
+
+    def finish_within(self, seconds: float) -> None:
+        """The rest of the reply is of no interest: it has so many seconds to come."""
+        self._bounds = Bounds(body_deadline=min(self._bounds.body_deadline, self._clock() + seconds))
+        self._watch.sooner(self._bounds.body_deadline)
+
+    # --- back-pressure --------------------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Read no more until `resume`: the receiver has enough to do."""
+        if not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        self.reader.buffered = 0
+        if self._paused:
+            self._paused = False
+            self._heard_at = self._clock()
+            if not self._gone:
+                self.transport.resume_reading()
+                self._watch.sooner(self.due())
+
+    def pause_writing(self) -> None:
+        """Asyncio: what was written is too much for now."""
+        self.stuck = True
+        self._stuck_since = self._clock()
+        self._watch.sooner(self.due())
+
+    def resume_writing(self) -> None:
+        """Asyncio: write on."""
+        self.stuck = False
+        waiting, self._unstuck = self._unstuck, None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+    # --- time -----------------------------------------------------------------------------------------
+
+    def due(self) -> float:
+        """When what is being waited for must have come."""
+        bounds, receiver = self._bounds, self._receiver
+        if receiver is None:
+            return inf
+        if receiver.status:
+            silence = min(bounds.idle, bounds.read)
+            return min(bounds.body_deadline, inf if self._paused else self._heard_at + silence)
+        due = bounds.deadline
+        if self.stuck:
+            due = min(due, self._stuck_since + bounds.write)
+        return due if self.uploading else min(due, self._heard_at + bounds.read)
+
+    def overdue(self, now: float) -> None:
+        """It has not come."""
+        receiver = self._receiver
+        if receiver is not None:
+            in_body = receiver.status != 0
+            limit = self._bounds.body_deadline if in_body else self._bounds.deadline
+            self._fail(late(self._phase, in_body, limit <= now))
+
+    # --- what asyncio calls ---------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection stands."""
+        self.transport = cast(asyncio.Transport, transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            prompt(sock)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come."""
+        receiver = self._receiver
+        if receiver is None:
+            self.abort()
+            return
+        self._phase = Phase.REPLY_STARTED
+        headless = not receiver.status
+        try:
+            self.reader.feed(data)
+        except ProtocolError as error:
+            self._fail(breach(self._phase, error))
+            return
+        if receiver.complete:
+            self._finish(receiver)
+            return
+        self._heard_at = self._clock()
+        if headless and receiver.status:
+            self._watch.sooner(self.due())
+        receiver.progressed()
+
+    def eof_received(self) -> None:
+        """The server has closed its side; asyncio closes ours."""
+        receiver = self._receiver
+        if receiver is None:
+            self._leave()
+        elif self.reader.ended():
+            self._finish(receiver)
+        else:
+            self._lose(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is closed."""
+        if self._receiver is not None:
+            self._lose(exc)
+        self._leave()
+
+    # --- ends -----------------------------------------------------------------------------------------
+
+    def _finish(self, receiver: Receiver) -> None:
+        """The reply is complete."""
+        self._receiver = None
+        self._watch.discard(self)
+        if self._paused:
+            self.resume()
+        if receiver.status == 101:
+            self.transport.pause_reading()  # until whoever asked for the upgrade takes over, or closes
+        elif self.reader.reusable and not self.uploading and not self._gone:
+            self._owner.release(self)
+        else:
+            self.close()
+        receiver.progressed()
+
+    def _lose(self, error: Exception | None) -> None:
+        receiver = self._receiver
+        assert receiver is not None
+        if error is None and self._phase == Phase.WRITTEN and self._unread():
+            self._phase = Phase.NOT_WRITTEN
+        self._fail(lost(self._phase, receiver.status != 0, error))
+
+    def _unread(self) -> bool:
+        """Only in clear text is what was sent also what was acknowledged."""
+        transport = self.transport
+        if transport.get_extra_info("ssl_object") is not None:
+            return False
+        return unread_by_peer(transport.get_extra_info("socket"), self._sent_before)
+
+    def _fail(self, failure: Failure) -> None:
+        receiver, self._receiver = self._receiver, None
+        self._watch.discard(self)
+        self.abort()
+        if receiver is not None:
+            receiver.failed(failure)
+
+    def _leave(self) -> None:
+        if self._gone:
+            return
+        self._gone = True
+        self.reader.close()
+        self.resume_writing()
+        self._owner.gone(self)
+
+    def peer(self, name: str) -> Any:
+        """What asyncio knows of the transport by that name."""
+        return self.transport.get_extra_info(name)

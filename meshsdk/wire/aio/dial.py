@@ -1,0 +1,79 @@
+"""Opens connections: to an address, or to a host name at each of its addresses, with TLS and the check of the peer."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from meshsdk.core.model import Endpoint
+from meshsdk.wire.aio.connection import Connection
+from meshsdk.wire.security import Security
+from meshsdk.wire.sockets import check_port
+
+__all__ = ["dial"]
+
+# RFC 8305, 5: a second address is tried while the first has not answered for so long.
+_STAGGER = 0.25
+
+
+async def dial(endpoint: Endpoint, security: Security | None, make: Callable[[], Connection]) -> Connection:
+    """Open a connection; bounded by the caller.
+
+    Raises:
+        OSError: it could not be opened (ssl.SSLError and gaierror are of this kind too).
+        UnicodeError: the host name cannot be one.
+        PeerRejected: the peer is not who it should be; nothing was sent to it.
+    """
+    check_port(endpoint.port)
+    loop = asyncio.get_running_loop()
+    sock = await _connected(loop, endpoint)
+    try:
+        transport, connection = await loop.create_connection(
+            make,
+            sock=sock,
+            ssl=security.context if security else None,
+            server_hostname=security.server_hostname if security else None,
+        )
+    except BaseException:
+        sock.close()
+        raise
+    if security is not None and security.check is not None:
+        try:
+            security.check(transport.get_extra_info("ssl_object"))
+        except BaseException:
+            connection.abort()
+            raise
+    return connection
+
+
+async def _connected(loop: asyncio.AbstractEventLoop, endpoint: Endpoint) -> socket.socket:
+    address = endpoint.address
+    found = await _resolved(loop, address, endpoint.port)
+    if len(found) > 1:
+        from aiohappyeyeballs import start_connection
+
+        return await start_connection(found, happy_eyeballs_delay=_STAGGER, loop=loop)
+    family, kind, protocol, _, where = found[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, where)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _resolved(
+    loop: asyncio.AbstractEventLoop, address: str, port: int
+) -> list[tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int]]]:
+    """The addresses of a name; an address in digits is itself and needs no thread."""
+    if "%" not in address:  # a zone index is for the system to read
+        for family, where in ((socket.AF_INET, (address, port)), (socket.AF_INET6, (address, port, 0, 0))):
+            try:
+                socket.inet_pton(family, address)
+            except (OSError, UnicodeError):
+                continue
+            return [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", where)]  # type: ignore[list-item]
+    return await loop.getaddrinfo(address, port, type=socket.SOCK_STREAM)

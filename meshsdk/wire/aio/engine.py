@@ -1,0 +1,156 @@
+"""The engine on asyncio: finds or opens a connection, sends, waits for the head."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import weakref
+from collections.abc import AsyncIterable, Callable, Collection
+from typing import cast
+
+from meshsdk.core.model import Endpoint, Failure, Phase, TransportFailure
+from meshsdk.wire.aio.connection import Connection
+from meshsdk.wire.aio.pool import Pool, Pools, Waiter
+from meshsdk.wire.aio.reply import AsyncioReply
+from meshsdk.wire.aio.upload import upload
+from meshsdk.wire.engine import Bounds, Request
+from meshsdk.wire.failures import late
+from meshsdk.wire.http1 import Head, Limits, write_head
+from meshsdk.wire.loops import PerLoop
+from meshsdk.wire.pooling import Pooling
+from meshsdk.wire.security import Secure
+
+__all__ = ["AsyncioEngine"]
+
+
+class AsyncioEngine:
+    """Sends from any number of asyncio loops, each with connections of its own that close when the loop shuts down.
+
+    Args:
+        clock: seconds, monotonic; deadlines are on it.
+        limits: what is read of a reply besides its body.
+        pooling: how connections are kept.
+        secure: how to secure connections to an endpoint; clear text by default.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        limits: Limits | None = None,
+        pooling: Pooling | None = None,
+        secure: Secure | None = None,
+    ) -> None:
+        self._clock = clock
+        self._limits = limits or Limits()
+        self._pooling = pooling or Pooling()
+        self._secure = secure or _in_clear
+        self._loops: PerLoop[Pools] = PerLoop(self._make, Pools.close)
+        _engines.add(self)
+
+    async def send(self, endpoint: Endpoint, request: Request, bounds: Bounds) -> AsyncioReply:
+        """Send `request` to `endpoint` and wait for the reply's head.
+
+        Raises:
+            TransportFailure: it failed; says how far it got.
+            InvalidRequest: it is not valid HTTP/1.1.
+        """
+        body = request.body
+        whole = isinstance(body, bytes)
+        head = write_head(request.method, request.target, request.headers, len(body) if whole else None)  # type: ignore[arg-type]
+        pools = self._loops.current() or await self._loops.enter()
+        now = self._clock()
+        if bounds.deadline <= now:
+            raise TransportFailure(late(Phase.NOT_CONNECTED, in_body=False, overdue=True))
+        pool = pools.pool(endpoint, bounds.max_connections)
+        connection = pool.take(now) or await _Ticket.wait(pool, bounds)
+        while not connection.alive:  # it closed between being granted and being noticed
+            connection = pool.take(now) or await _Ticket.wait(pool, bounds)
+        reply = AsyncioReply(connection)
+        if whole and not head.expects:
+            connection.start(reply, request.method, head.data + body if body else head.data, bounds)  # type: ignore[operator]
+        else:
+            _begin_upload(connection, reply, request, head, bounds)
+        await reply.head()
+        return reply
+
+    async def warm(self, endpoint: Endpoint, count: int, bounds: Bounds) -> None:
+        """Open connections ahead of the first send, until `count` are open; does not wait for them."""
+        pools = self._loops.current() or await self._loops.enter()
+        pools.pool(endpoint, bounds.max_connections).warm(count, bounds)
+
+    async def retire(self, gone: Collection[Endpoint]) -> None:
+        """Close what is idle to endpoints that are no more; what is in flight finishes."""
+        pools = self._loops.current()
+        if pools is not None:
+            pools.retire(gone)
+
+    async def aclose(self) -> None:
+        """Close every connection of the running loop; those of other loops close when their loop ends."""
+        await self._loops.leave()
+
+    def forget_inherited(self) -> None:
+        """In a forked child: forget the parent's loops. Their sockets belong to a loop that does not run here."""
+        self._loops = PerLoop(self._make, Pools.close)
+
+    def _make(self) -> Pools:
+        return Pools(self._clock, self._limits, self._pooling, self._secure)
+
+
+class _Ticket(Waiter):
+    """A send that awaits its connection."""
+
+    __slots__ = ("_connection", "_future")
+
+    def __init__(self, bounds: Bounds) -> None:
+        super().__init__(bounds)
+        self._future: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+        self._connection: Connection | None = None
+
+    @classmethod
+    async def wait(cls, pool: Pool, bounds: Bounds) -> Connection:
+        """Wait for a connection of `pool`; raises TransportFailure where there is none to be had."""
+        ticket = cls(bounds)
+        pool.enqueue(ticket)
+        try:
+            return await ticket._future
+        except asyncio.CancelledError:
+            ticket.leave()
+            if ticket._connection is not None:  # granted, and cancelled before it was noticed
+                pool.release(ticket._connection)
+            raise
+
+    def granted(self, connection: Connection) -> None:
+        """Here is one."""
+        self._connection = connection
+        if self._future.cancelled():
+            return
+        self._future.set_result(connection)
+
+    def refused(self, failure: Failure) -> None:
+        """There will be none."""
+        if not self._future.done():
+            self._future.set_exception(TransportFailure(failure))
+
+
+def _begin_upload(connection: Connection, reply: AsyncioReply, request: Request, head: Head, bounds: Bounds) -> None:
+    connection.start(reply, request.method, head.data, bounds, uploading=True)
+    body = cast("bytes | AsyncIterable[bytes]", request.body)
+    reply.carry(asyncio.create_task(upload(connection, reply, body, head.length, head.expects)))
+
+
+def _in_clear(endpoint: Endpoint) -> None:  # noqa: ARG001 - the interface of `Secure`
+    return None
+
+
+_engines: weakref.WeakSet[AsyncioEngine] = weakref.WeakSet()
+
+
+def _forget_inherited() -> None:
+    for engine in tuple(_engines):
+        engine.forget_inherited()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_inherited)

@@ -1,0 +1,301 @@
+"""The connections of one loop, by endpoint.
+
+Rule 1  A send takes the newest idle connection, or waits: for the first that comes free, or for one opened on its
+        behalf as long as there are fewer than allowed. Whichever is first serves it; the other is kept idle.
+Rule 2  Waiting sends are served in their order, and each is either granted a connection or refused, once.
+Rule 3  A pool that is retired keeps nothing: a connection of it closes when its send ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Collection, Coroutine
+from math import inf
+from typing import Any
+
+from meshsdk.core.model import Endpoint, Failure, Phase
+from meshsdk.wire.aio.connection import Connection, Owner
+from meshsdk.wire.aio.dial import dial
+from meshsdk.wire.aio.watch import Watch
+from meshsdk.wire.engine import Bounds
+from meshsdk.wire.failures import busy, connect_timed_out, crowded, late, unconnected
+from meshsdk.wire.http1 import Limits
+from meshsdk.wire.pooling import Pooling
+from meshsdk.wire.security import PeerRejected, Secure
+
+__all__ = ["Pool", "Pools", "Waiter"]
+
+# How often idle connections are looked through, and after how long a pool that nobody used is forgotten, in seconds.
+_SWEEP_EVERY = 1.0
+_FORGET_AFTER = 60.0
+
+
+class Waiter:
+    """A send that waits for a connection; made by the engine, or by whoever works with callbacks.
+
+    Attributes:
+        since: when it began to wait.
+        dialing: a connection is being opened on its behalf.
+    """
+
+    __slots__ = ("_pool", "bounds", "dialing", "since")
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self.since = 0.0
+        self.dialing = False
+        self._pool: Pool | None = None
+
+    def granted(self, connection: Connection) -> None:
+        """Here is one; it is the waiter's now."""
+        raise NotImplementedError
+
+    def refused(self, failure: Failure) -> None:
+        """There will be none."""
+        raise NotImplementedError
+
+    def due(self) -> float:
+        """Opening a connection has a bound of its own."""
+        return inf if self.dialing else min(self.bounds.deadline, self.since + self.bounds.pool)
+
+    def overdue(self, now: float) -> None:  # noqa: ARG002 - the watch's interface
+        """It waited too long."""
+        if self._pool is not None:
+            self._pool.refuse(self, busy(self.bounds.max_connections))
+
+    def leave(self) -> None:
+        """Wait no longer."""
+        if self._pool is not None:
+            self._pool.forget(self)
+
+
+class Pool(Owner):
+    """The connections to one endpoint."""
+
+    __slots__ = ("_dialing", "_home", "_idle", "_open", "_retired", "_waiting", "endpoint", "limit", "used_at")
+
+    def __init__(self, home: Pools, endpoint: Endpoint, limit: int) -> None:
+        self.endpoint = endpoint
+        self.limit = limit
+        self.used_at = 0.0
+        self._home = home
+        self._idle: list[Connection] = []
+        self._open: set[Connection] = set()
+        self._waiting: deque[Waiter] = deque()
+        self._dialing = 0
+        self._retired = False
+
+    def take(self, now: float) -> Connection | None:
+        """The newest idle connection that is still good."""
+        self.used_at = now
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if connection.usable(now):
+                return connection
+            connection.close()
+        return None
+
+    def enqueue(self, waiter: Waiter) -> None:
+        """Let `waiter` wait for a connection, opening one if that is allowed."""
+        if len(self._waiting) >= self._home.pooling.max_pending:
+            waiter.refused(crowded(len(self._waiting)))
+            return
+        waiter._pool = self  # noqa: SLF001 - a waiter's pool is the pool's to set
+        waiter.since = self._home.clock()
+        self._waiting.append(waiter)
+        self._dial_for(waiter)
+        self._home.watch.add(waiter, waiter.due())
+
+    def warm(self, count: int, bounds: Bounds) -> None:
+        """Open connections ahead, until `count` are open or being opened."""
+        for _ in range(count - len(self._open) - self._dialing):
+            if self.limit and len(self._open) + self._dialing >= self.limit:
+                return
+            self._dial(None, bounds)
+
+    def release(self, connection: Connection) -> None:
+        """A connection is free: the next waiter's, or idle."""
+        now = self._home.clock()
+        connection.idle_since = now
+        if now - connection.opened >= self._home.pooling.max_age:
+            connection.close()
+        elif self._waiting:
+            self._grant(self._waiting[0], connection)
+        elif self._retired:
+            connection.close()
+        else:
+            self._idle.append(connection)
+            self._home.sweep_later()
+
+    def gone(self, connection: Connection) -> None:
+        """A connection is closed; one who waits may open another."""
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        self._dial_next()
+
+    def refuse(self, waiter: Waiter, failure: Failure) -> None:
+        """Tell a waiter that there will be none."""
+        self.forget(waiter)
+        waiter.refused(failure)
+
+    def forget(self, waiter: Waiter) -> None:
+        """It waits no longer; a connection opened on its behalf is for others."""
+        waiter._pool = None  # noqa: SLF001
+        with contextlib.suppress(ValueError):
+            self._waiting.remove(waiter)
+        self._home.watch.discard(waiter)
+
+    def retire(self) -> None:
+        """Close what is idle, and the rest when it is free."""
+        self._retired = True
+        while self._idle:
+            self._idle.pop().close()
+
+    def drop(self) -> None:
+        """Close everything, whatever it carries."""
+        self.retire()
+        for waiter in tuple(self._waiting):
+            self.refuse(waiter, Failure(Phase.NOT_CONNECTED, "connect-failure", "the engine was closed"))
+        for connection in tuple(self._open):
+            connection.abort()
+
+    def sweep(self, now: float) -> bool:
+        """Close what was idle for too long; says whether the pool is of no use any more."""
+        keep = now - self._home.pooling.keep_alive
+        while self._idle and self._idle[0].idle_since <= keep:  # the oldest come first
+            self._idle.pop(0).close()
+        busy_ = self._open or self._dialing or self._waiting
+        return not busy_ and now - self.used_at > _FORGET_AFTER
+
+    @property
+    def resting(self) -> bool:
+        """Nothing is idle here."""
+        return not self._idle
+
+    def _grant(self, waiter: Waiter, connection: Connection) -> None:
+        self.forget(waiter)
+        waiter.granted(connection)
+
+    def _dial_next(self) -> None:
+        for waiter in self._waiting:
+            if not waiter.dialing:
+                self._dial_for(waiter)
+                return
+
+    def _dial_for(self, waiter: Waiter) -> None:
+        if not self.limit or len(self._open) + self._dialing < self.limit:
+            waiter.dialing = True
+            self._dial(waiter, waiter.bounds)
+
+    def _dial(self, waiter: Waiter | None, bounds: Bounds) -> None:
+        self._dialing += 1
+        self._home.spawn(self._connect(waiter, bounds))
+
+    async def _connect(self, waiter: Waiter | None, bounds: Bounds) -> None:
+        """Open a connection and give it to whoever waits first; a failure is told to the one it was opened for."""
+        try:
+            opened = await self._opened(bounds)
+        finally:
+            self._dialing -= 1
+        if isinstance(opened, Failure):
+            if waiter is not None and waiter._pool is self:  # noqa: SLF001
+                self.refuse(waiter, opened)
+        else:
+            self._open.add(opened)
+            self.release(opened)
+            if waiter is not None and waiter._pool is self:  # noqa: SLF001 - one who waited longer got it
+                waiter.dialing = False
+                self._home.watch.sooner(waiter.due())
+        self._dial_next()
+
+    async def _opened(self, bounds: Bounds) -> Connection | Failure:
+        home = self._home
+        left = bounds.deadline - home.clock()
+        try:
+            async with asyncio.timeout(_none_if_inf(min(left, bounds.connect))):
+                return await dial(self.endpoint, home.secure(self.endpoint), self._make)
+        except TimeoutError as error:
+            if left > bounds.connect:
+                return connect_timed_out(bounds.connect)
+            if home.clock() >= bounds.deadline:
+                return late(Phase.NOT_CONNECTED, in_body=False, overdue=True)
+            return unconnected(error)  # the system's own patience ended
+        except (OSError, UnicodeError, PeerRejected) as error:
+            return unconnected(error)
+
+    def _make(self) -> Connection:
+        home = self._home
+        return Connection(self, home.watch, home.clock, home.limits)
+
+
+class Pools:
+    """The pools of one loop."""
+
+    def __init__(self, clock: Callable[[], float], limits: Limits, pooling: Pooling, secure: Secure) -> None:
+        self.clock = clock
+        self.limits = limits
+        self.pooling = pooling
+        self.secure = secure
+        self.loop = asyncio.get_running_loop()
+        self.watch = Watch(self.loop, clock)
+        self._pools: dict[tuple[str, int], Pool] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sweeping: asyncio.TimerHandle | None = None
+
+    def pool(self, endpoint: Endpoint, limit: int) -> Pool:
+        """The pool of an endpoint. A new limit takes a new pool."""
+        key = (endpoint.address, endpoint.port)
+        pool = self._pools.get(key)
+        if pool is None or pool.limit != limit:
+            if pool is not None:
+                pool.retire()
+            self._pools[key] = pool = Pool(self, endpoint, limit)
+        return pool
+
+    def retire(self, gone: Collection[Endpoint]) -> None:
+        """Forget these endpoints."""
+        for endpoint in gone:
+            pool = self._pools.pop((endpoint.address, endpoint.port), None)
+            if pool is not None:
+                pool.retire()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` until it ends or everything is closed."""
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def sweep_later(self) -> None:
+        """There is an idle connection to be looked after."""
+        if self._sweeping is None:
+            self._sweeping = self.loop.call_later(_SWEEP_EVERY, self._sweep)
+
+    async def close(self) -> None:
+        """Close every connection, in use or not."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
+        pools, self._pools = self._pools, {}
+        for pool in pools.values():
+            pool.drop()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.watch.close()
+
+    def _sweep(self) -> None:
+        self._sweeping = None
+        now = self.clock()
+        for key, pool in tuple(self._pools.items()):
+            if pool.sweep(now):
+                del self._pools[key]
+        if any(not pool.resting for pool in self._pools.values()):
+            self.sweep_later()
+
+
+def _none_if_inf(seconds: float) -> float | None:
+    return None if seconds == inf else seconds

@@ -1,0 +1,206 @@
+"""A reply as its caller awaits it: first the head, then the body piece by piece."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from meshsdk.core.model import Failure, TransportFailure
+from meshsdk.wire.aio.connection import HIGH_WATER, Connection, Receiver
+from meshsdk.wire.aio.stream import DuplexStream, StreamInfo
+from meshsdk.wire.engine import Headers
+from meshsdk.wire.retry_after import retry_after
+
+__all__ = ["AsyncioReply"]
+
+# What is left of a body nobody wants is read, to keep the connection, up to so many bytes and seconds.
+_DISCARD_BYTES = 64 * 1024
+_DISCARD_SECONDS = 1.0
+
+_VERSIONS = {"1.1": b"HTTP/1.1", "1.0": b"HTTP/1.0"}
+
+
+class AsyncioReply(Receiver):
+    """One reply; iterate it once, for the body."""
+
+    __slots__ = ("_connection", "_discarded", "_duplex", "_error", "_info", "_upload", "_waiter")
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self._connection: Connection | None = connection
+        self._info = StreamInfo(connection.transport)
+        self._duplex: DuplexStream | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._upload: asyncio.Task[None] | None = None
+        self._error: BaseException | None = None
+        self._discarded = -1
+
+    @property
+    def headers(self) -> Headers:
+        """The header fields in the order and case they came in."""
+        return self.fields
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds the server asks to wait; looked for where the status is an error."""
+        return retry_after(self.fields) if self.status >= 400 else None
+
+    @property
+    def extensions(self) -> dict[str, Any]:
+        """`http_version`, `reason_phrase`, `network_stream`, and `trailers`, which is filled at the body's end."""
+        found: dict[str, Any] = {
+            "http_version": _VERSIONS[self.version],
+            "reason_phrase": self.reason,
+            "network_stream": self._info,
+        }
+        if self.status == 101:
+            found["network_stream"] = self._upgraded()
+        elif not self.complete or self.trailers:
+            found["trailers"] = self.trailers
+        return found
+
+    # --- for the engine -------------------------------------------------------------------------------
+
+    async def head(self) -> None:
+        """Wait for the head; raises what went wrong instead."""
+        while not self.status:
+            if self._error is not None:
+                raise self._error
+            await self._something()
+
+    async def told_to_go_on(self, connection: Connection, seconds: float) -> None:
+        """Wait for `100 Continue`, or any other reply, but not for ever: some servers never say it."""
+        end = asyncio.get_running_loop().time() + seconds
+        while not (self.status or self._error or connection.reader.continued):
+            try:
+                async with asyncio.timeout_at(end):
+                    await asyncio.shield(self._news())
+            except TimeoutError:
+                return
+
+    def carry(self, upload: asyncio.Task[None]) -> None:
+        """The request's body is sent by `upload`, for as long as the reply is wanted."""
+        self._upload = upload
+
+    def broken(self, error: BaseException) -> None:
+        """The request's own body raised: that is what the caller gets."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abandon()
+        if not self.complete:
+            self._error = error
+        self._wake()
+
+    def abandon(self) -> None:
+        """The caller went away: close at once."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abandon()
+        self._stop_upload()
+
+    # --- what the connection calls --------------------------------------------------------------------
+
+    def progressed(self) -> None:
+        """Something has come."""
+        connection = self._connection
+        if self.complete:
+            if self.status != 101:
+                self._connection = None
+            self._stop_upload()
+        elif connection is not None and self.status:
+            if self._discarded >= 0:
+                self._discard()
+            elif connection.reader.buffered >= HIGH_WATER:
+                connection.hold()
+            if self._upload is not None and self.status >= 300:
+                self._stop_upload()  # RFC 9112, 9.3: the server has answered without the rest
+        self._wake()
+
+    def failed(self, failure: Failure) -> None:
+        """Nothing more will come."""
+        self._connection = None
+        self._error = TransportFailure(failure)
+        self._stop_upload()
+        self._wake()
+
+    # --- for the caller -------------------------------------------------------------------------------
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self.pieces:
+            if self.complete:
+                raise StopAsyncIteration
+            if self._error is not None:
+                raise self._error
+            if self._connection is None:
+                raise StopAsyncIteration  # it was closed
+            await self._something()
+        pieces, self.pieces = self.pieces, []
+        if self._connection is not None:
+            self._connection.resume()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def aclose(self) -> None:
+        """Let go of the connection. What little is left of the body is read first, so that it can be used again."""
+        if self._duplex is not None:
+            await self._duplex.aclose()
+        connection = self._connection
+        self.pieces.clear()
+        if connection is None or self._discarded >= 0:
+            return
+        if self.status == 101 or self._upload is not None or not self._nearly_done(connection):
+            self.abandon()
+            return
+        self._discarded = connection.reader.buffered
+        connection.finish_within(_DISCARD_SECONDS)
+        connection.resume()
+
+    def _nearly_done(self, connection: Connection) -> bool:
+        return connection.reader.left() <= _DISCARD_BYTES
+
+    def _discard(self) -> None:
+        self._discarded += sum(map(len, self.pieces))
+        self.pieces.clear()
+        if self._discarded > _DISCARD_BYTES:
+            self.abandon()
+
+    def _upgraded(self) -> DuplexStream | StreamInfo:
+        connection = self._connection
+        if self._duplex is None and connection is not None:
+            self._connection = None
+            self._duplex = DuplexStream.take_over(connection, self.surplus)
+        return self._duplex or self._info
+
+    def _stop_upload(self) -> None:
+        upload, self._upload = self._upload, None
+        if upload is not None and upload is not _current_task():
+            upload.cancel()
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _news(self) -> asyncio.Future[None]:
+        if self._waiter is None:
+            self._waiter = asyncio.get_running_loop().create_future()
+        return self._waiter
+
+    async def _something(self) -> None:
+        try:
+            await self._news()
+        except asyncio.CancelledError:
+            self.abandon()
+            raise
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
