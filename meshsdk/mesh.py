@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from meshsdk import client as clients
 from meshsdk.config import Settings, load
@@ -28,12 +28,16 @@ from meshsdk_registry import Consul
 if TYPE_CHECKING:
     import httpx
 
+    from meshsdk.client.library import AsyncClientLibrary, AsyncTransportLibrary, ClientLibrary, TransportLibrary
     from meshsdk.core.cluster import Cluster
     from meshsdk.core.strategy import Stop, Wait
     from meshsdk.server.asgi import ASGIApp, MeshASGI
     from meshsdk.server.wsgi import MeshWSGI, WSGIApp
 
 __all__ = ["Mesh", "open_consul"]
+
+C = TypeVar("C")  # a client
+T = TypeVar("T")  # a transport
 
 _background = Background()
 """The one thread for all work beside requests, shared by every `Mesh` of the process."""
@@ -88,8 +92,6 @@ class Mesh:
         otel.export(self.metrics, self.settings.service)
         threads.follow()
         self._server: Server | None = None
-        self._transport: clients.MeshTransport | None = None
-        self._async_transport: clients.AsyncMeshTransport | None = None
 
     def __repr__(self) -> str:
         phase = f", {self._server.phase}" if self._server else ""
@@ -97,21 +99,92 @@ class Mesh:
 
     # --- calling others ---------------------------------------------------------------------------------------------
 
-    def client(self, **options: Any) -> httpx.Client:
-        """An `httpx.Client` whose calls to mesh services follow the policy; `options` are httpx's own."""
-        return clients.client(self.transport(), **options)
+    @overload
+    def client(
+        self, *, library: ClientLibrary[C], engine: clients.EngineName = clients.DEFAULT, **options: Any
+    ) -> C: ...
+    @overload
+    def client(
+        self, *, library: None = None, engine: clients.EngineName = clients.DEFAULT, **options: Any
+    ) -> httpx.Client: ...
+    def client(self, *, library: Any = None, engine: clients.EngineName = clients.DEFAULT, **options: Any) -> Any:
+        """An `httpx.Client` whose calls to mesh services follow the policy.
 
-    def async_client(self, **options: Any) -> httpx.AsyncClient:
-        """An `httpx.AsyncClient` whose calls to mesh services follow the policy; `options` are httpx's own."""
-        return clients.async_client(self.async_transport(), **options)
+        Args:
+            library: the module httpx or httpx2, whose client it is to be; httpx if not given.
+            engine: what carries the calls; see `transport`.
+            options: the client's own, such as `base_url`, `headers` or `event_hooks`.
 
-    def transport(self, *, egress: httpx.BaseTransport | None = None) -> clients.MeshTransport:
-        """A transport for an `httpx.Client` of your own; `egress` takes the calls to hosts outside the mesh."""
-        return clients.MeshTransport(self.directory, tracing=self._tracing, egress=egress)
+        Raises:
+            ConfigError: an option that would have no effect or take calls away from the mesh, or another module.
+        """
+        transport = clients.library(library).MeshTransport(self.directory, tracing=self._tracing, engine=engine)
+        return clients.client(transport, **options)
 
-    def async_transport(self, *, egress: httpx.AsyncBaseTransport | None = None) -> clients.AsyncMeshTransport:
-        """A transport for an `httpx.AsyncClient` of your own; `egress` takes the calls to hosts outside the mesh."""
-        return clients.AsyncMeshTransport(self.directory, tracing=self._tracing, egress=egress)
+    @overload
+    def async_client(
+        self, *, library: AsyncClientLibrary[C], engine: clients.EngineName = clients.DEFAULT, **options: Any
+    ) -> C: ...
+    @overload
+    def async_client(
+        self, *, library: None = None, engine: clients.EngineName = clients.DEFAULT, **options: Any
+    ) -> httpx.AsyncClient: ...
+    def async_client(self, *, library: Any = None, engine: clients.EngineName = clients.DEFAULT, **options: Any) -> Any:
+        """An `httpx.AsyncClient` whose calls to mesh services follow the policy; as `client`."""
+        transport = clients.library(library).AsyncMeshTransport(self.directory, tracing=self._tracing, engine=engine)
+        return clients.async_client(transport, **options)
+
+    @overload
+    def transport(
+        self, *, library: TransportLibrary[T], engine: clients.EngineName = clients.DEFAULT, egress: T | None = None
+    ) -> T: ...
+    @overload
+    def transport(
+        self,
+        *,
+        library: None = None,
+        engine: clients.EngineName = clients.DEFAULT,
+        egress: httpx.BaseTransport | None = None,
+    ) -> clients.MeshTransport: ...
+    def transport(
+        self, *, library: Any = None, engine: clients.EngineName = clients.DEFAULT, egress: Any = None
+    ) -> Any:
+        """A transport for an `httpx.Client` of your own.
+
+        Args:
+            library: the module httpx or httpx2, whose client it is for; httpx if not given.
+            engine: what carries the calls; "httpcore" is httpx's own engine.
+            egress: takes the calls to hosts outside the mesh; a transport of the same library, where HTTP/2 or a proxy
+                is wanted, such as `httpx.HTTPTransport(proxy=...)`.
+
+        Raises:
+            ConfigError: one of them is not what is asked for here.
+        """
+        made = clients.library(library).MeshTransport
+        return made(self.directory, tracing=self._tracing, engine=engine, egress=egress)
+
+    @overload
+    def async_transport(
+        self,
+        *,
+        library: AsyncTransportLibrary[T],
+        engine: clients.EngineName = clients.DEFAULT,
+        egress: T | None = None,
+    ) -> T: ...
+    @overload
+    def async_transport(
+        self,
+        *,
+        library: None = None,
+        engine: clients.EngineName = clients.DEFAULT,
+        egress: httpx.AsyncBaseTransport | None = None,
+    ) -> clients.AsyncMeshTransport: ...
+    def async_transport(
+        self, *, library: Any = None, engine: clients.EngineName = clients.DEFAULT, egress: Any = None
+    ) -> Any:
+        """A transport for an `httpx.AsyncClient` of your own; as `transport`."""
+        made = clients.library(library).AsyncMeshTransport
+        return made(self.directory, tracing=self._tracing, engine=engine, egress=egress)
 
     # --- being called -----------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """httpx clients that call mesh services by name, and the transports to put under clients of one's own.
 
-`import meshsdk.client` gives `client`, `async_client`, `MeshTransport` and `AsyncMeshTransport`; the errors they raise
-are in `meshsdk.client.errors`.
+`import meshsdk.client` gives `client`, `async_client`, `MeshTransport` and `AsyncMeshTransport`, and `library(httpx2)`
+the same for httpx2; the errors they raise are in `meshsdk.client.errors`.
 """
 
 from __future__ import annotations
@@ -11,17 +11,41 @@ from typing import Any
 
 import httpx
 
+from meshsdk.client.engines import DEFAULT, EngineName
+from meshsdk.client.library import Library, library
 from meshsdk.client.transport import AsyncMeshTransport, Clusters, MeshTransport
 from meshsdk.errors import ConfigError
 
-__all__ = ["AsyncMeshTransport", "Clusters", "MeshTransport", "async_client", "client"]
+__all__ = [
+    "DEFAULT",
+    "AsyncMeshTransport",
+    "Clusters",
+    "EngineName",
+    "Library",
+    "MeshTransport",
+    "async_client",
+    "client",
+    "library",
+]
 
-# httpx hands these to the transport it makes, and says nothing when it is given one instead.
-_TRANSPORT_OPTIONS = ("verify", "cert", "http1", "http2", "limits")
+# httpx hands these to the transport it makes, and says nothing when it is given one instead. What stands beside each
+# says what is so anyway, and does no harm. (`app` and `proxies` are httpx 0.27's.)
+_TRANSPORT_OPTIONS: dict[str, tuple[object, ...]] = {
+    "verify": (True,),
+    "cert": (None,),
+    "http1": (True,),
+    "http2": (False,),
+    "limits": (),
+    "trust_env": (False,),
+    "app": (None,),
+}
+
+# These put another transport before ours, for some URLs or all of them.
+_DETOURS = ("proxy", "proxies", "mounts")
 
 
 def client(transport: MeshTransport, **options: Any) -> httpx.Client:
-    """An `httpx.Client` on the mesh.
+    """An `httpx.Client` on the mesh; an `httpx2.Client` where the transport is for httpx2.
 
     `timeout` is None unless given: the policy bounds a call, and what is given here bounds single operations on top.
     Proxy variables of the environment are not heeded, as a proxy would take the calls to mesh services.
@@ -32,25 +56,35 @@ def client(transport: MeshTransport, **options: Any) -> httpx.Client:
     Raises:
         ConfigError: an option that would have no effect, or take calls away from the mesh.
     """
-    _check(options, "transport")
-    return httpx.Client(transport=transport, **{"timeout": None, **options})
+    name = transport.library.__name__
+    _check(options, "transport", f"{name}.HTTPTransport", f"{name}.Client")
+    made: httpx.Client = transport.library.Client(transport=transport, **{"timeout": None, **options})
+    return made
 
 
 def async_client(transport: AsyncMeshTransport, **options: Any) -> httpx.AsyncClient:
     """An `httpx.AsyncClient` on the mesh; as `client`."""
-    _check(options, "async_transport")
-    return httpx.AsyncClient(transport=transport, **{"timeout": None, **options})
+    name = transport.library.__name__
+    _check(options, "async_transport", f"{name}.AsyncHTTPTransport", f"{name}.AsyncClient")
+    made: httpx.AsyncClient = transport.library.AsyncClient(transport=transport, **{"timeout": None, **options})
+    return made
 
 
-def _check(options: Mapping[str, Any], maker: str) -> None:
-    if options.get("proxy") is not None:
+def _check(options: Mapping[str, Any], maker: str, outside: str, client: str) -> None:
+    if "transport" in options:
         raise ConfigError(
-            "proxy=: it would take the calls to mesh services too; "
-            f"for hosts outside the mesh write mesh.{maker}(egress=httpx.HTTPTransport(proxy=...))"
+            f"transport=: this client's is the mesh's; write mesh.{maker}(egress=...) for hosts outside the mesh"
         )
-    for name in _TRANSPORT_OPTIONS:
-        if name in options:
+    for name in _DETOURS:
+        if options.get(name):
             raise ConfigError(
-                f"{name}=: has no effect on a mesh client, whose connections follow the policy; "
-                f"for hosts outside the mesh write mesh.{maker}(egress=httpx.HTTPTransport({name}=...))"
+                f"{name}=: it would take calls to mesh services too, past the policy; for hosts outside the mesh write "
+                f"{client}(transport=mesh.{maker}(egress={outside}(proxy=...)))"
+            )
+    for name, harmless in _TRANSPORT_OPTIONS.items():
+        if name in options and not any(options[name] is value for value in harmless):
+            given = "http2=True" if name == "http2" else f"{name}=..."
+            raise ConfigError(
+                f"{name}=: has no effect on a mesh client, whose connections follow the policy; for hosts outside the "
+                f"mesh write {client}(transport=mesh.{maker}(egress={outside}({given})))"
             )

@@ -14,11 +14,11 @@ import os
 import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import httpx
 
-from meshsdk.client.errors import as_httpx
+from meshsdk.client.errors import Errors, errors_of
 from meshsdk.core.model import Failure, TransportFailure
 from meshsdk.errors import CallError
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from meshsdk.telemetry.tracing import CallSpan
     from meshsdk.wire.engine import AsyncReply, Reply
 
-__all__ = ["AsyncBody", "Body", "Ending", "abandon_forgotten"]
+__all__ = ["AsyncBody", "AwaitingBody", "BlockingBody", "Body", "Ending", "abandon_forgotten"]
 
 _forgotten: deque[Ending] = deque()  # append and popleft are atomic and take no lock
 if hasattr(os, "register_at_fork"):
@@ -44,6 +44,7 @@ def abandon_forgotten() -> None:
 class Ending:
     """The end of one call whose reply's head has come. (The two colours fill it in: a call of `super` is a µs.)"""
 
+    _errors: ClassVar[Errors]
     _request: httpx.Request
     _exchange: Exchange
     _attempt: Attempt
@@ -63,7 +64,7 @@ class Ending:
         settle, self._open = self._open, False
         if settle:
             self._exchange.finished(self._attempt, failure)
-        error = as_httpx(self._exchange.error(failure), self._request, failure)
+        error = self._errors.matching(self._exchange.error(failure), self._request, failure)
         if settle:
             self._span.end(self._status, error, self._attempt.number)
         return error
@@ -89,8 +90,8 @@ class Ending:
         )
 
 
-class Body(Ending, httpx.SyncByteStream):
-    """A reply's body as httpx reads it."""
+class BlockingBody(Ending):
+    """A reply's body, read by iterating."""
 
     def __init__(
         self, reply: Reply, request: httpx.Request, exchange: Exchange, attempt: Attempt, span: CallSpan
@@ -136,11 +137,24 @@ class Body(Ending, httpx.SyncByteStream):
             self._warn()
 
 
-class AsyncBody(Ending, httpx.AsyncByteStream):
+class Body(BlockingBody, httpx.SyncByteStream):
+    """A reply's body as httpx reads it."""
+
+    _errors = errors_of(httpx)
+
+
+class AwaitingBody(Ending):
     """The same for asyncio."""
 
     def __init__(
-        self, reply: AsyncReply, request: httpx.Request, exchange: Exchange, attempt: Attempt, span: CallSpan
+        self,
+        reply: AsyncReply,
+        request: httpx.Request,
+        exchange: Exchange,
+        attempt: Attempt,
+        span: CallSpan,
+        *,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._reply = reply
         self._request = request
@@ -149,7 +163,7 @@ class AsyncBody(Ending, httpx.AsyncByteStream):
         self._span = span
         self._status = reply.status
         self._open = True
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
@@ -188,6 +202,12 @@ class AsyncBody(Ending, httpx.AsyncByteStream):
         except RuntimeError:  # the loop is closed
             _forgotten.append(self)
         self._warn()
+
+
+class AsyncBody(AwaitingBody, httpx.AsyncByteStream):
+    """A reply's body as httpx reads it in asyncio."""
+
+    _errors = errors_of(httpx)
 
 
 _closing: set[asyncio.Task[None]] = set()  # asyncio keeps only weak references to tasks

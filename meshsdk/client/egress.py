@@ -1,4 +1,4 @@
-"""Calls out of the mesh: httpx's own transport, with the trace context and the deadline of the request being served.
+"""Calls out of the mesh: the HTTP library's own transport, with the trace and the deadline of what is being served.
 
 Proxy variables of the environment are not read here, nor by an httpx client that is given a transport: hand in
 `egress=httpx.HTTPTransport(proxy=...)` where one is needed.
@@ -7,13 +7,17 @@ Proxy variables of the environment are not read here, nor by an httpx client tha
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-import httpx
-
-from meshsdk.client.errors import ConnectDeadlineExceeded
+from meshsdk.client.errors import ConnectDeadlineExceeded, errors_of
 from meshsdk.client.outgoing import with_trace
+from meshsdk.errors import ConfigError
 from meshsdk.telemetry.context import remaining_deadline
 from meshsdk.telemetry.tracing import AttemptSpan, CallSpan, Tracing
+
+if TYPE_CHECKING:
+    import httpx
 
 __all__ = ["AsyncEgress", "Egress"]
 
@@ -21,21 +25,70 @@ __all__ = ["AsyncEgress", "Egress"]
 _OPERATION = 5.0
 
 
-class Egress:
-    """Sends to hosts outside the mesh; its transport is made at the first such call, as a TLS context costs 20 ms."""
+class _Outside:
+    """What both colours have in common: the library whose transport it is."""
 
-    def __init__(self, transport: httpx.BaseTransport | None, tracing: Tracing, clock: Callable[[], float]) -> None:
-        self._transport = transport
+    def __init__(self, library: ModuleType, tracing: Tracing, clock: Callable[[], float]) -> None:
+        self._library = library
         self._tracing = tracing
         self._clock = clock
 
+    def _begin(self, request: httpx.Request) -> tuple[CallSpan, AttemptSpan]:
+        url = request.url
+        call = self._tracing.begin_call(url.host, request.method, url)
+        return call, call.attempt(1, url.host, url.port or (443 if url.scheme == "https" else 80))
+
+    def _outgoing(self, request: httpx.Request, attempt: AttemptSpan) -> httpx.Request:
+        headers = with_trace(request.headers.raw, attempt.headers) if attempt.headers else request.headers.raw
+        extensions = {**request.extensions, "timeout": self._timeouts(request)}
+        made: httpx.Request = self._library.Request(
+            request.method, request.url, headers=headers, stream=request.stream, extensions=extensions
+        )
+        return made
+
+    def _timeouts(self, request: httpx.Request) -> dict[str, float | None]:
+        given = request.extensions.get("timeout") or {}
+        timeouts: dict[str, float | None] = {name: given.get(name) for name in ("connect", "read", "write", "pool")}
+        if all(seconds is None for seconds in timeouts.values()):
+            timeouts = dict.fromkeys(timeouts, _OPERATION)
+        deadline = remaining_deadline()
+        if deadline is None:
+            return timeouts
+        left = deadline - self._clock()
+        if left <= 0:
+            problem = "nothing was sent: the time for the request being served is over"
+            late = errors_of(self._library)[ConnectDeadlineExceeded]
+            error = late(problem, service=request.url.host, policy="none (outside the mesh)")
+            error.request = request
+            raise error
+        return {name: left if seconds is None else min(seconds, left) for name, seconds in timeouts.items()}
+
+
+class Egress(_Outside):
+    """Sends to hosts outside the mesh; its transport is made at the first such call, as a TLS context costs 20 ms.
+
+    Raises:
+        ConfigError: `transport` is not the library's.
+    """
+
+    def __init__(
+        self,
+        transport: httpx.BaseTransport | None,
+        library: ModuleType,
+        tracing: Tracing,
+        clock: Callable[[], float],
+    ) -> None:
+        super().__init__(library, tracing, clock)
+        _check(transport, library, "BaseTransport")
+        self._transport = transport
+
     def send(self, request: httpx.Request) -> httpx.Response:
         """Send `request`; raises what httpx raises, and `DeadlineExceeded` when there is no time left to send it."""
-        call, attempt = _begin(self._tracing, request)
+        call, attempt = self._begin(request)
         try:
             if self._transport is None:
-                self._transport = httpx.HTTPTransport()
-            response = self._transport.handle_request(_outgoing(request, attempt, self._clock()))
+                self._transport = self._library.HTTPTransport()
+            response = self._transport.handle_request(self._outgoing(request, attempt))
         except BaseException as error:
             _failed(call, attempt, error)
             raise
@@ -48,23 +101,27 @@ class Egress:
             self._transport.close()
 
 
-class AsyncEgress:
-    """The same for asyncio."""
+class AsyncEgress(_Outside):
+    """The same for asyncio and, as httpx's own transport does, for trio."""
 
     def __init__(
-        self, transport: httpx.AsyncBaseTransport | None, tracing: Tracing, clock: Callable[[], float]
+        self,
+        transport: httpx.AsyncBaseTransport | None,
+        library: ModuleType,
+        tracing: Tracing,
+        clock: Callable[[], float],
     ) -> None:
+        super().__init__(library, tracing, clock)
+        _check(transport, library, "AsyncBaseTransport")
         self._transport = transport
-        self._tracing = tracing
-        self._clock = clock
 
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send `request`; raises as `Egress.send` does."""
-        call, attempt = _begin(self._tracing, request)
+        call, attempt = self._begin(request)
         try:
             if self._transport is None:
-                self._transport = httpx.AsyncHTTPTransport()
-            response = await self._transport.handle_async_request(_outgoing(request, attempt, self._clock()))
+                self._transport = self._library.AsyncHTTPTransport()
+            response = await self._transport.handle_async_request(self._outgoing(request, attempt))
         except BaseException as error:
             _failed(call, attempt, error)
             raise
@@ -77,10 +134,13 @@ class AsyncEgress:
             await self._transport.aclose()
 
 
-def _begin(tracing: Tracing, request: httpx.Request) -> tuple[CallSpan, AttemptSpan]:
-    url = request.url
-    call = tracing.begin_call(url.host, request.method, url)
-    return call, call.attempt(1, url.host, url.port or (443 if url.scheme == "https" else 80))
+def _check(transport: object, library: ModuleType, base: str) -> None:
+    if transport is not None and not isinstance(transport, getattr(library, base)):
+        kind = type(transport)
+        raise ConfigError(
+            f"egress={kind.__module__}.{kind.__qualname__}: it stands beside a transport for {library.__name__}, "
+            f"so it must be an {library.__name__}.{base}"
+        )
 
 
 def _answered(call: CallSpan, attempt: AttemptSpan, response: httpx.Response) -> None:
@@ -91,26 +151,3 @@ def _answered(call: CallSpan, attempt: AttemptSpan, response: httpx.Response) ->
 def _failed(call: CallSpan, attempt: AttemptSpan, error: BaseException) -> None:
     attempt.end(None, type(error).__qualname__ if isinstance(error, Exception) else "cancelled")
     call.end(None, error, 1)
-
-
-def _outgoing(request: httpx.Request, attempt: AttemptSpan, now: float) -> httpx.Request:
-    headers = with_trace(request.headers.raw, attempt.headers) if attempt.headers else request.headers.raw
-    extensions = {**request.extensions, "timeout": _timeouts(request, now)}
-    return httpx.Request(request.method, request.url, headers=headers, stream=request.stream, extensions=extensions)
-
-
-def _timeouts(request: httpx.Request, now: float) -> dict[str, float | None]:
-    given = request.extensions.get("timeout") or {}
-    timeouts: dict[str, float | None] = {name: given.get(name) for name in ("connect", "read", "write", "pool")}
-    if all(seconds is None for seconds in timeouts.values()):
-        timeouts = dict.fromkeys(timeouts, _OPERATION)
-    deadline = remaining_deadline()
-    if deadline is None:
-        return timeouts
-    left = deadline - now
-    if left <= 0:
-        problem = "nothing was sent: the time for the request being served is over"
-        error = ConnectDeadlineExceeded(problem, service=request.url.host, policy="none (outside the mesh)")
-        error.request = request
-        raise error
-    return {name: left if seconds is None else min(seconds, left) for name, seconds in timeouts.items()}

@@ -1,4 +1,4 @@
-"""The mesh's errors as httpx errors: caught by either name, chosen by one table.
+"""The mesh's errors as httpx errors: caught by either name, chosen by one table. For httpx2 there are the same.
 
 meshsdk.DeadlineExceeded       httpx.ReadTimeout, or ConnectTimeout where nothing was sent
 meshsdk.ConnectFailed          httpx.ConnectError, or ConnectTimeout where connecting took too long
@@ -7,13 +7,20 @@ meshsdk.BadReply               httpx.RemoteProtocolError
 meshsdk.Refused and its kinds  httpx.ConnectError: nothing was sent
 InvalidUrl                     httpx.UnsupportedProtocol
 InvalidRequest                 httpx.LocalProtocolError
+
+Those for httpx2 are attributes of `library(httpx2).errors`, under the same names.
 """
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
+from typing import Any, TypeVar
+
 import httpx
 
 from meshsdk import errors
+from meshsdk.client.rebase import rebased
 from meshsdk.core.model import Failure, Phase
 
 __all__ = [
@@ -25,13 +32,14 @@ __all__ = [
     "ConnectTimedOut",
     "ConnectionLost",
     "DeadlineExceeded",
+    "Errors",
     "InvalidRequest",
     "InvalidUrl",
     "NoEndpoint",
     "Overloaded",
     "RateLimited",
     "UnknownService",
-    "as_httpx",
+    "errors_of",
 ]
 
 
@@ -104,17 +112,61 @@ _TABLE: dict[type[errors.CallError], type[errors.CallError]] = {
 }
 
 
-def as_httpx(error: errors.CallError, request: httpx.Request, failure: Failure | None = None) -> errors.CallError:
-    """The same error as one that is an httpx error too, with `.request` set.
+_KINDS: tuple[type[errors.MeshError], ...] = (
+    *_TABLE.values(),
+    CallFailed,
+    ConnectDeadlineExceeded,
+    ConnectTimedOut,
+    InvalidRequest,
+    InvalidUrl,
+)
 
-    Args:
-        error: what the core or discovery raised.
-        failure: the last try's, None where nothing was tried.
-    """
-    kind = _kind(error, failure)
-    known = kind.__new__(kind, *error.args)
-    known.__dict__.update(error.__dict__, _request=request)
-    return known
+E = TypeVar("E", bound=errors.MeshError)
+
+
+class Errors:
+    """The classes above, made for one library: `errors[DeadlineExceeded]`, or by name, `errors.DeadlineExceeded`."""
+
+    def __init__(self, library: ModuleType) -> None:
+        self._kinds = {kind: rebased(kind, library) for kind in _KINDS}
+
+    def __getitem__(self, kind: type[E]) -> type[E]:
+        return self._kinds[kind]  # type: ignore[return-value]
+
+    def __getattr__(self, name: str) -> Any:
+        for kind in _KINDS:
+            if kind.__name__ == name:
+                return self._kinds[kind]
+        raise AttributeError(f"{name!r} is none of: {', '.join(sorted(kind.__name__ for kind in _KINDS))}")
+
+    def matching(self, error: errors.CallError, request: Any, failure: Failure | None = None) -> errors.CallError:
+        """The same error as one that is the library's too, with `.request` set.
+
+        Args:
+            error: what the core or discovery raised.
+            request: the library's request.
+            failure: the last try's, None where nothing was tried.
+        """
+        kind = self[_kind(error, failure)]
+        known = kind.__new__(kind, *error.args)
+        known.__dict__.update(error.__dict__, _request=request)
+        return known
+
+
+_made: dict[str, Errors] = {}
+
+
+def errors_of(library: ModuleType) -> Errors:
+    """The errors for httpx or httpx2, made once, also where two threads ask at the same time."""
+    name = library.__name__
+    return _made.get(name) or _made.setdefault(name, Errors(library))
+
+
+def __getattr__(name: str) -> Any:
+    """Find `httpx2.DeadlineExceeded` for pickle; what was pickled has its library on the other side too."""
+    if name == "httpx2":
+        return errors_of(importlib.import_module(name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _kind(error: errors.CallError, failure: Failure | None) -> type[errors.CallError]:

@@ -10,28 +10,34 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-import httpx
-
-from meshsdk.client.errors import InvalidUrl
 from meshsdk.config import SERVICE_NAME
 
-__all__ = ["mesh_service"]
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["NoName", "mesh_service"]
+
+
+class NoName(ValueError):
+    """The URL names nothing that can be called; the message says what to write instead."""
+
 
 _ADDRESS = re.compile(r"[0-9]+|0x[0-9a-f]+|.*:.*")
 
 
 def mesh_service(url: httpx.URL) -> str | None:
-    """The mesh service that `url` names, None for a host outside the mesh.
+    """The mesh service that `url` (httpx's or httpx2's) names, None for a host outside the mesh.
 
     Raises:
-        InvalidUrl: the host is no name of anything, or the scheme is not `http` for a mesh service.
+        NoName: the host is no name of anything, or the scheme is not `http` for a mesh service.
     """
     if url.port is not None:
         return None
     service = _service(url.raw_host)
-    if service is not None and url.raw_scheme != b"http":
-        raise InvalidUrl(
+    if service is not None and url.scheme != "http":
+        raise NoName(
             f"{url.scheme}://{service}: encryption between services is the mesh's matter, so write http://{service}; "
             f"for a host outside the mesh write a name with a dot, such as {service}.example.com"
         )
@@ -47,7 +53,7 @@ def _service(raw_host: bytes) -> str | None:
     if labels[-1] != "mesh" or len(labels) == 1:
         return _checked(host) if len(labels) == 1 else None
     if len(labels) > 2:
-        raise InvalidUrl(
+        raise NoName(
             f"{host}: subsets and datacenters in names (canary.payments.mesh) are not served; write {labels[-2]}.mesh"
         )
     return _checked(labels[0])
@@ -56,7 +62,7 @@ def _service(raw_host: bytes) -> str | None:
 def _checked(label: str) -> str:
     """Names with other letters arrive here in punycode, as httpx writes them."""
     if not SERVICE_NAME.fullmatch(label):
-        raise InvalidUrl(
+        raise NoName(
             f"{label!r} is no service name: write a DNS label, letters, digits and dashes inside, at most 63, such as http://payments/"
         )
     return label

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
@@ -23,13 +24,20 @@ _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
 # The mesh speaks for itself in these: a caller's own would tell the instance a deadline that is not kept.
 _OURS = frozenset({b"x-envoy-expected-rq-timeout-ms", b"x-envoy-attempt-count"})
+_LENGTHS_OF_OURS = frozenset(map(len, _OURS))
+_name = itemgetter(0)
 
 
-def facts(request: httpx.Request, deadline: float | None) -> Call:
-    """What decisions need to know of `request`; `deadline` is absolute, None where nothing bounds the caller."""
+def facts(request: httpx.Request, deadline: float | None, raw_path: bytes | None = None) -> Call:
+    """What decisions need to know of `request`.
+
+    Args:
+        deadline: absolute, None where nothing bounds the caller.
+        raw_path: that of the request's URL where it is known already; httpx makes it anew each time it is asked.
+    """
     method = request.method
     idempotent = method in _IDEMPOTENT or "idempotency-key" in request.headers
-    path = request.url.raw_path.partition(b"?")[0].decode("ascii")
+    path = (raw_path or request.url.raw_path).partition(b"?")[0].decode("ascii")
     return Call(method, path, idempotent, True, deadline)
 
 
@@ -38,18 +46,30 @@ class Outgoing:
 
     A body of bytes is sent again as often as needed. A stream is handed out as it is, never buffered: from the moment
     a try first asks for a piece, the call is not replayable.
+
+    Args:
+        known: the library's `ByteStream`, the class of bodies that are bytes.
+        raw_path: as for `facts`.
     """
 
     __slots__ = ("_body", "_extensions", "_headers", "_method", "_most", "_target", "_waits")
 
-    def __init__(self, request: httpx.Request, call: Call, max_connections: int) -> None:
+    def __init__(
+        self,
+        request: httpx.Request,
+        call: Call,
+        max_connections: int,
+        known: type[Iterable[bytes]] = httpx.ByteStream,
+        raw_path: bytes | None = None,
+    ) -> None:
+        extensions, stream = request.extensions, request.stream
         self._method = request.method
-        self._target = request.extensions.get("target") or request.url.raw_path
-        self._headers = [field for field in request.headers.raw if field[0].lower() not in _OURS]
-        self._extensions = request.extensions
-        self._waits = _waits(request)
+        self._target = extensions.get("target") or raw_path or request.url.raw_path
+        self._headers = _without_ours(request.headers.raw)
+        self._extensions = extensions
+        self._waits = _waits(extensions.get("timeout"))
         self._most = max_connections
-        self._body = request.stream if isinstance(request.stream, httpx.ByteStream) else _Once(request.stream, call)
+        self._body = stream if isinstance(stream, known) else _Once(stream, call)
 
     def request(self, attempt: Attempt, trace: Headers) -> Request:
         """The request of one try."""
@@ -73,6 +93,13 @@ class Outgoing:
         )
 
 
+def _without_ours(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    # Lengths are compared first: nearly always they say that there is nothing to take out.
+    if _LENGTHS_OF_OURS.isdisjoint(map(len, map(_name, fields))):
+        return fields
+    return [field for field in fields if field[0].lower() not in _OURS]
+
+
 def with_trace(headers: list[tuple[bytes, bytes]], trace: Headers) -> list[tuple[bytes, bytes]]:
     """Add trace headers, unless the caller wrote a `traceparent` (or `baggage`) by hand: theirs stands."""
     written = {name.lower() for name, _ in headers}
@@ -82,11 +109,10 @@ def with_trace(headers: list[tuple[bytes, bytes]], trace: Headers) -> list[tuple
 
 
 _UNBOUNDED = (math.inf, math.inf, math.inf, math.inf)
-_NONE_GIVEN = httpx.Timeout(None).as_dict()
+_NONE_GIVEN = {"connect": None, "read": None, "write": None, "pool": None}
 
 
-def _waits(request: httpx.Request) -> tuple[float, float, float, float]:
-    given = request.extensions.get("timeout")
+def _waits(given: Mapping[str, float | None] | None) -> tuple[float, float, float, float]:
     if not given or given == _NONE_GIVEN:
         return _UNBOUNDED
     connect, read, write, pool = (
@@ -97,20 +123,18 @@ def _waits(request: httpx.Request) -> tuple[float, float, float, float]:
 
 
 class _Once:
-    """A streamed body: tells the call when it is first touched."""
+    """A streamed body: tells the call when it is first touched. The client saw to it that it is of our colour."""
 
     __slots__ = ("_call", "_stream")
 
-    def __init__(self, stream: httpx.SyncByteStream | httpx.AsyncByteStream, call: Call) -> None:
+    def __init__(self, stream: Any, call: Call) -> None:
         self._stream = stream
         self._call = call
 
     def __iter__(self) -> Iterator[bytes]:
         self._call.replayable = False
-        assert isinstance(self._stream, httpx.SyncByteStream)
         return iter(self._stream)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         self._call.replayable = False
-        assert isinstance(self._stream, httpx.AsyncByteStream)
         return aiter(self._stream)

@@ -1,6 +1,7 @@
-"""The httpx transports: a call to a mesh service goes through an exchange, everything else goes out as it is.
+"""The transports: a call to a mesh service goes through an exchange, everything else goes out as it is.
 
-Twins, side by side; they differ in colour only.
+Twins, side by side; they differ in colour only. `Calling` and `AsyncCalling` know no HTTP library: `MeshTransport` and
+`AsyncMeshTransport` put them on httpx, `library(httpx2)` on httpx2.
 """
 
 from __future__ import annotations
@@ -8,28 +9,30 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection
-from typing import TYPE_CHECKING, Protocol
+from types import ModuleType
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import httpx
 
+from meshsdk.client import engines
 from meshsdk.client.body import AsyncBody, Body, abandon_forgotten
 from meshsdk.client.egress import AsyncEgress, Egress
-from meshsdk.client.errors import InvalidRequest, InvalidUrl, as_httpx
-from meshsdk.client.names import mesh_service
-from meshsdk.client.outgoing import Outgoing, facts
-from meshsdk.core.model import Endpoint, Failure, Snapshot, TransportFailure
+from meshsdk.client.engines import DEFAULT
+from meshsdk.client.errors import Errors, InvalidRequest, InvalidUrl, errors_of
+from meshsdk.client.names import NoName, mesh_service
+from meshsdk.client.outgoing import facts
+from meshsdk.client.tries import AsyncTries, Tries
+from meshsdk.core.model import Endpoint, Snapshot
 from meshsdk.drive import adrive, drive
-from meshsdk.errors import CallError
+from meshsdk.errors import CallError, ConfigError
 from meshsdk.telemetry.context import remaining_deadline
 from meshsdk.telemetry.tracing import CallSpan, Tracing
 from meshsdk.wire import engine as wire
-from meshsdk.wire.httpcore_engine import AsyncHttpcoreEngine, HttpcoreEngine
 
 if TYPE_CHECKING:
-    from meshsdk.core.attempt import Attempt
     from meshsdk.core.cluster import Cluster
 
-__all__ = ["AsyncMeshTransport", "Clusters", "MeshTransport"]
+__all__ = ["AsyncCalling", "AsyncMeshTransport", "Calling", "Clusters", "MeshTransport"]
 
 
 class Clusters(Protocol):
@@ -66,68 +69,38 @@ class _Seen:
         return [endpoint for endpoint in before.endpoints if (endpoint.address, endpoint.port) not in left]
 
 
-class _Sender:
-    """Sends the tries of one call, each in a span of its own; remembers how the last one failed."""
+class _Library:
+    """What both colours have in common: the library they stand on, its names on the path of a call resolved once."""
 
-    __slots__ = ("_engine", "_outgoing", "_span", "failure", "tries")
+    library: ClassVar[ModuleType]
+    _errors: ClassVar[Errors]
+    _seen: _Seen
 
-    def __init__(self, engine: wire.Engine, outgoing: Outgoing, span: CallSpan) -> None:
-        self._engine = engine
-        self._outgoing = outgoing
-        self._span = span
-        self.failure: Failure | None = None
-        self.tries = 0
-
-    def __call__(self, attempt: Attempt) -> wire.Reply:
-        endpoint = attempt.endpoint
-        self.tries = attempt.number
-        span = self._span.attempt(attempt.number, endpoint.address, endpoint.port)
-        request, bounds = self._outgoing.request(attempt, span.headers), self._outgoing.bounds(attempt)
+    def _service_of(self, request: httpx.Request) -> str | None:
+        """The mesh service `request` is for; None for a host outside the mesh."""
+        if not isinstance(request, self.library.Request):
+            raise self._stranger(request)
         try:
-            reply = self._engine.send(endpoint, request, bounds)
-        except TransportFailure as error:
-            self.failure = error.failure
-            span.end(None, error.failure.kind)
-            raise
-        except BaseException:
-            span.end(None, "cancelled")
-            raise
-        span.end(reply.status, None)
-        return reply
+            return mesh_service(request.url)
+        except NoName as error:
+            raise self._errors[InvalidUrl](str(error), request=request) from None
+
+    def _stranger(self, request: object) -> ConfigError:
+        own, theirs = self.library.__name__, type(request).__module__.partition(".")[0]
+        return ConfigError(
+            f"this transport is for {own} and was called by a client of {theirs}: make it with "
+            f"mesh.transport(library={theirs}) or mesh.async_transport(library={theirs})"
+        )
+
+    def _failed(self, error: Exception, request: httpx.Request, tries: Tries | AsyncTries | None) -> Exception:
+        """What the caller is told, as an error of the library."""
+        if isinstance(error, CallError):
+            return self._errors.matching(error, request, tries.failure if tries else None)
+        return self._errors[InvalidRequest](str(error), request=request)
 
 
-class _AsyncSender:
-    """The same for asyncio."""
-
-    __slots__ = ("_engine", "_outgoing", "_span", "failure", "tries")
-
-    def __init__(self, engine: wire.AsyncEngine, outgoing: Outgoing, span: CallSpan) -> None:
-        self._engine = engine
-        self._outgoing = outgoing
-        self._span = span
-        self.failure: Failure | None = None
-        self.tries = 0
-
-    async def __call__(self, attempt: Attempt) -> wire.AsyncReply:
-        endpoint = attempt.endpoint
-        self.tries = attempt.number
-        span = self._span.attempt(attempt.number, endpoint.address, endpoint.port)
-        request, bounds = self._outgoing.request(attempt, span.headers), self._outgoing.bounds(attempt)
-        try:
-            reply = await self._engine.send(endpoint, request, bounds)
-        except TransportFailure as error:
-            self.failure = error.failure
-            span.end(None, error.failure.kind)
-            raise
-        except BaseException:
-            span.end(None, "cancelled")
-            raise
-        span.end(reply.status, None)
-        return reply
-
-
-class MeshTransport(httpx.BaseTransport):
-    """Put under an `httpx.Client`, makes mesh services callable by name: `http://payments/charge`.
+class Calling(_Library):
+    """Carries calls out, blocking.
 
     It may be used from any number of threads. Redirects, auth, cookies and event hooks are the client's, above it.
     Time is bounded exactly where Consul gives IP addresses; the look-up of a host name blocks a thread for as long as
@@ -136,25 +109,30 @@ class MeshTransport(httpx.BaseTransport):
     Args:
         directory: where services are looked up.
         tracing: makes spans; one without an SDK's provider makes none and costs next to nothing.
-        engine: the HTTP engine; its own by default.
-        egress: the transport for hosts outside the mesh; `httpx.HTTPTransport()` by default.
+        engine: the HTTP engine, by name or made already.
+        egress: the transport for hosts outside the mesh; the library's `HTTPTransport()` by default.
         clock, sleep: time in seconds; the clock is the one of the directory's clusters.
+
+    Raises:
+        ConfigError: there is no engine of that name, or `egress` is of another library.
     """
+
+    _body: ClassVar[type[Body]]
 
     def __init__(
         self,
         directory: Clusters,
         *,
         tracing: Tracing | None = None,
-        engine: wire.Engine | None = None,
+        engine: wire.Engine | str = DEFAULT,
         egress: httpx.BaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,  # noqa: TID251 - the one place that really waits
     ) -> None:
         self._directory = directory
         self._tracing = tracing or Tracing()
-        self._engine = engine or HttpcoreEngine(clock)
-        self._egress = Egress(egress, self._tracing, clock)
+        self._engine = engines.engine(engine, clock)
+        self._egress = Egress(egress, self.library, self._tracing, clock)
         self._sleep = sleep
         self._seen = _Seen()
 
@@ -164,35 +142,40 @@ class MeshTransport(httpx.BaseTransport):
         Raises:
             CallError: no answer; also the matching httpx exception (see `meshsdk.client.errors`).
             InvalidUrl, InvalidRequest: it cannot be sent as it is.
+            ConfigError: it is another library's request.
         """
         abandon_forgotten()
-        service = _service_of(request)
+        service = self._service_of(request)
         if service is None:
             return self._egress.send(request)
         span = self._tracing.begin_call(service, request.method, request.url)
         try:
             return self._call(service, request, span)
         except BaseException as error:
-            span.end(None, error, _tries(error))
+            span.end(None, error, _attempts(error))
             raise
 
     def _call(self, service: str, request: httpx.Request, span: CallSpan) -> httpx.Response:
-        sender = None
+        tries = None
+        library = self.library
         try:
             cluster = self._directory.peek(service) or self._directory.cluster(service)
             if gone := self._seen.gone(cluster):
                 self._engine.retire(gone)
-            call = facts(request, remaining_deadline())
+            raw_path = request.url.raw_path
+            call = facts(request, remaining_deadline(), raw_path)
             limit = cluster.plan.limits.max_connections_per_endpoint
-            sender = _Sender(self._engine, Outgoing(request, call, limit), span)
+            tries = Tries(request, call, limit, library.ByteStream, raw_path)
+            tries.engine, tries.span, tries.failure = self._engine, span, None
             exchange = cluster.exchange(call)
-            reply, attempt = drive(exchange, sender, self._sleep)
-        except CallError as error:
-            raise as_httpx(error, request, sender.failure if sender else None) from error.__cause__
-        except wire.InvalidRequest as error:
-            raise InvalidRequest(str(error), request=request) from error
-        body = Body(reply, request, exchange, attempt, span)
-        return httpx.Response(reply.status, headers=reply.headers, stream=body, extensions=reply.extensions)
+            reply, attempt = drive(exchange, tries, self._sleep)
+        except (CallError, wire.InvalidRequest) as error:
+            raise self._failed(error, request, tries) from _cause(error)
+        body = self._body(reply, request, exchange, attempt, span)
+        made: httpx.Response = library.Response(
+            reply.status, headers=reply.headers, stream=body, extensions=reply.extensions
+        )
+        return made
 
     def close(self) -> None:
         """Close every connection."""
@@ -201,61 +184,67 @@ class MeshTransport(httpx.BaseTransport):
         self._egress.close()
 
 
-class AsyncMeshTransport(httpx.AsyncBaseTransport):
-    """The same under an `httpx.AsyncClient`, on asyncio or uvloop, from any number of loops.
+class AsyncCalling(_Library):
+    """The same on asyncio or uvloop, from any number of loops.
 
     Args:
-        directory, tracing, engine, egress, clock: as for `MeshTransport`.
+        directory, tracing, engine, egress, clock: as for `Calling`.
         sleep: waits between tries.
     """
+
+    _body: ClassVar[type[AsyncBody]]
 
     def __init__(
         self,
         directory: Clusters,
         *,
         tracing: Tracing | None = None,
-        engine: wire.AsyncEngine | None = None,
+        engine: wire.AsyncEngine | str = DEFAULT,
         egress: httpx.AsyncBaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._directory = directory
         self._tracing = tracing or Tracing()
-        self._engine = engine or AsyncHttpcoreEngine(clock)
-        self._egress = AsyncEgress(egress, self._tracing, clock)
+        self._engine = engines.async_engine(engine, clock)
+        self._egress = AsyncEgress(egress, self.library, self._tracing, clock)
         self._sleep = sleep
         self._seen = _Seen()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Carry out one request; raises as `MeshTransport.handle_request` does."""
+        """Carry out one request; raises as `Calling.handle_request` does, and ConfigError where no asyncio runs."""
         abandon_forgotten()
-        service = _service_of(request)
+        service = self._service_of(request)
         if service is None:
             return await self._egress.send(request)
         span = self._tracing.begin_call(service, request.method, request.url)
         try:
             return await self._call(service, request, span)
         except BaseException as error:
-            span.end(None, error, _tries(error))
+            span.end(None, error, _attempts(error))
             raise
 
     async def _call(self, service: str, request: httpx.Request, span: CallSpan) -> httpx.Response:
-        sender = None
+        tries = None
+        library, loop = self.library, _running_loop()
         try:
             cluster = self._directory.peek(service) or await self._directory.acluster(service)
             if gone := self._seen.gone(cluster):
                 await self._engine.retire(gone)
-            call = facts(request, remaining_deadline())
+            raw_path = request.url.raw_path
+            call = facts(request, remaining_deadline(), raw_path)
             limit = cluster.plan.limits.max_connections_per_endpoint
-            sender = _AsyncSender(self._engine, Outgoing(request, call, limit), span)
+            tries = AsyncTries(request, call, limit, library.ByteStream, raw_path)
+            tries.engine, tries.span, tries.failure = self._engine, span, None
             exchange = cluster.exchange(call)
-            reply, attempt = await adrive(exchange, sender, self._sleep)
-        except CallError as error:
-            raise as_httpx(error, request, sender.failure if sender else None) from error.__cause__
-        except wire.InvalidRequest as error:
-            raise InvalidRequest(str(error), request=request) from error
-        body = AsyncBody(reply, request, exchange, attempt, span)
-        return httpx.Response(reply.status, headers=reply.headers, stream=body, extensions=reply.extensions)
+            reply, attempt = await adrive(exchange, tries, self._sleep)
+        except (CallError, wire.InvalidRequest) as error:
+            raise self._failed(error, request, tries) from _cause(error)
+        body = self._body(reply, request, exchange, attempt, span, loop=loop)
+        made: httpx.Response = library.Response(
+            reply.status, headers=reply.headers, stream=body, extensions=reply.extensions
+        )
+        return made
 
     async def aclose(self) -> None:
         """Close every connection of the running loop; those of other loops close when their loop ends."""
@@ -264,13 +253,36 @@ class AsyncMeshTransport(httpx.AsyncBaseTransport):
         await self._egress.aclose()
 
 
-def _service_of(request: httpx.Request) -> str | None:
+class MeshTransport(Calling, httpx.BaseTransport):
+    """Put under an `httpx.Client`, makes mesh services callable by name: `http://payments/charge`; see `Calling`."""
+
+    library: ClassVar[ModuleType] = httpx
+    _errors = errors_of(httpx)
+    _body = Body
+
+
+class AsyncMeshTransport(AsyncCalling, httpx.AsyncBaseTransport):
+    """The same under an `httpx.AsyncClient`; see `AsyncCalling`."""
+
+    library: ClassVar[ModuleType] = httpx
+    _errors = errors_of(httpx)
+    _body = AsyncBody
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
     try:
-        return mesh_service(request.url)
-    except InvalidUrl as error:
-        error.request = request
-        raise
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise ConfigError(
+            "the mesh's asynchronous transport runs on asyncio or uvloop, and neither runs here; under trio, call with "
+            "mesh.client() in a thread: await trio.to_thread.run_sync(http.get, url)"
+        ) from None
 
 
-def _tries(error: BaseException) -> int:
+def _cause(error: Exception) -> BaseException | None:
+    """A call error's own; what the engine refused to send is the cause itself."""
+    return error.__cause__ if isinstance(error, CallError) else error
+
+
+def _attempts(error: BaseException) -> int:
     return error.attempts if isinstance(error, CallError) else 0

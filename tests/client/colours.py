@@ -1,4 +1,4 @@
-"""One face for the blocking and the asyncio transport, so that one test can try both."""
+"""One face for the blocking and the asyncio transport of httpx and of httpx2, so that one test can try all four."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import httpx
 
-from meshsdk.client import AsyncMeshTransport, MeshTransport, async_client, client
+from meshsdk.client import AsyncMeshTransport, MeshTransport, async_client, client, library
 from meshsdk.core.events import AttemptEnded, CallEnded, Event
 from meshsdk.core.plan import Plan
 from meshsdk.policy.effective import DEFAULTS
@@ -74,8 +75,12 @@ class Blocking:
 
     Pieces = Pieces
 
+    def __init__(self, module: ModuleType = httpx) -> None:
+        self.httpx: Any = module
+        self.errors = library(module).errors
+
     def transport(self, mesh: Mesh, **options: Any) -> MeshTransport:
-        return MeshTransport(mesh.directory, **options)
+        return library(self.httpx).MeshTransport(mesh.directory, **options)
 
     @asynccontextmanager
     async def client(self, mesh: Mesh, **options: Any) -> AsyncIterator[Caller]:
@@ -104,8 +109,12 @@ class Awaiting:
 
     Pieces = AsyncPieces
 
+    def __init__(self, module: ModuleType = httpx) -> None:
+        self.httpx: Any = module
+        self.errors = library(module).errors
+
     def transport(self, mesh: Mesh, **options: Any) -> AsyncMeshTransport:
-        return AsyncMeshTransport(mesh.directory, **options)
+        return library(self.httpx).AsyncMeshTransport(mesh.directory, **options)
 
     @asynccontextmanager
     async def client(self, mesh: Mesh, **options: Any) -> AsyncIterator[Caller]:

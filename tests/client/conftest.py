@@ -3,6 +3,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
+import httpx
+import httpx2
 import pytest
 
 from tests.client.colours import Awaiting, Blocking, Colour
@@ -22,6 +24,9 @@ def serve() -> Iterator[Callable[..., Server]]:
         yield start
 
 
-@pytest.fixture(params=[Blocking, Awaiting])
+COLOURS = [Blocking(httpx), Awaiting(httpx), Blocking(httpx2), Awaiting(httpx2)]
+
+
+@pytest.fixture(params=COLOURS, ids=lambda colour: f"{type(colour).__name__}-{colour.httpx.__name__}")
 def colour(request: pytest.FixtureRequest) -> Colour:
-    return request.param()
+    return request.param

@@ -59,26 +59,24 @@ async def test_closed_half_way_is_an_ordinary_end(colour: Colour, serve: Serve) 
 @pytest.mark.parametrize(
     ("script", "ours", "theirs"),
     [
-        (after_request(lambda peer: peer.send(HALF)), mesh_errors.ConnectionLost, httpx.ReadError),
-        (half_then_stall, mesh_errors.DeadlineExceeded, httpx.ReadTimeout),
-        (after_request(_drip), mesh_errors.DeadlineExceeded, httpx.ReadTimeout),
+        (after_request(lambda peer: peer.send(HALF)), mesh_errors.ConnectionLost, "ReadError"),
+        (half_then_stall, mesh_errors.DeadlineExceeded, "ReadTimeout"),
+        (after_request(_drip), mesh_errors.DeadlineExceeded, "ReadTimeout"),
         (
             after_request(lambda peer: peer.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n")),
             mesh_errors.BadReply,
-            httpx.RemoteProtocolError,
+            "RemoteProtocolError",
         ),
     ],
     ids=["closes", "stalls", "drips", "garbage"],
 )
-async def test_broken(
-    colour: Colour, serve: Serve, script: Script, ours: type[Exception], theirs: type[Exception]
-) -> None:
+async def test_broken(colour: Colour, serve: Serve, script: Script, ours: type[Exception], theirs: str) -> None:
     mesh = Mesh(serve(script), plan=SHORT)
     async with colour.client(mesh) as http:
         response = await http.begin("GET", "http://payments/")
         with pytest.raises(ours) as caught:
             await colour.read(response)
-        assert isinstance(caught.value, theirs)
+        assert isinstance(caught.value, getattr(colour.httpx, theirs))
         assert caught.value.request is response.request
         await colour.close(response)
     (call,) = mesh.calls

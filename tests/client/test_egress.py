@@ -32,7 +32,7 @@ async def test_an_address_with_a_port(colour: Colour, serve: Serve) -> None:
 async def test_errors_are_httpx_own(colour: Colour, serve: Serve) -> None:
     with refusing_port() as port:
         async with colour.client(Mesh()) as http:
-            with pytest.raises(httpx.ConnectError) as caught:
+            with pytest.raises(colour.httpx.ConnectError) as caught:
                 await http.get(f"http://127.0.0.1:{port}/")
     assert not isinstance(caught.value, errors.MeshError)
 
@@ -41,24 +41,25 @@ async def test_the_trace_and_the_deadline_go_along(colour: Colour, serve: Serve)
     server, silent = serve(answering()), serve(after_request(Peer.stall))
     trace = extract([(b"traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01")])
     async with colour.client(Mesh()) as http:
+        await http.get(f"http://{server.address}/")  # makes the TLS context, which takes its time
         token = current.set(Inbound(deadline=time.monotonic() + 0.2, trace=trace))
         try:
             await http.get(f"http://{server.address}/")
             began = time.monotonic()
-            with pytest.raises(httpx.ReadTimeout):
+            with pytest.raises(colour.httpx.ReadTimeout):
                 await http.get(f"http://{silent.address}/")
             assert time.monotonic() - began < 0.5
             with pytest.raises(errors.DeadlineExceeded, match="nothing was sent"):
                 await http.get(f"http://{server.address}/")
         finally:
             current.reset(token)
-    assert b"a" * 32 in server.heads[0]
-    assert len(server.heads) == 1
+    assert b"a" * 32 in server.heads[1]
+    assert len(server.heads) == 2
 
 
 async def test_the_users_own_timeout_is_left_alone(colour: Colour, serve: Serve) -> None:
     async with colour.client(Mesh()) as http:
-        with pytest.raises(httpx.ReadTimeout):
+        with pytest.raises(colour.httpx.ReadTimeout):
             await http.get(f"http://{serve(after_request(Peer.stall)).address}/", timeout=0.1)
 
 
@@ -88,10 +89,10 @@ async def test_proxy_variables_do_not_take_calls_away(
             assert (await http.get("http://payments/")).status_code == 200
         wrapped = colour.transport(mesh)
         if isinstance(colour, Blocking):
-            with httpx.Client(transport=wrapped) as plain:
-                assert plain.get("http://payments/").status_code == 200  # noqa: ASYNC212
+            with colour.httpx.Client(transport=wrapped) as plain:
+                assert plain.get("http://payments/").status_code == 200
         else:
-            async with httpx.AsyncClient(transport=wrapped) as plain:
+            async with colour.httpx.AsyncClient(transport=wrapped) as plain:
                 assert (await plain.get("http://payments/")).status_code == 200
 
 
@@ -100,7 +101,7 @@ async def test_options_that_would_do_nothing_are_refused(option: str) -> None:
     directory = Mesh().directory
     with pytest.raises(errors.ConfigError, match=rf"{option}=.*egress="):
         client(MeshTransport(directory), **{option: "x"})
-    with pytest.raises(errors.ConfigError, match=r"mesh\.async_transport"):
+    with pytest.raises(errors.ConfigError, match=r"mesh\.async_transport.*egress=httpx\.AsyncHTTPTransport"):
         async_client(AsyncMeshTransport(directory), **{option: "x"})
 
 

@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from meshsdk import errors
-from meshsdk.client import AsyncMeshTransport, MeshTransport, async_client, client
+from meshsdk.client import async_client, client
 from meshsdk.telemetry.tracing import Tracing
 from tests.client.colours import ONCE, Blocking, Colour, Mesh
 from tests.wire.scripted import Script, Server, after_request, answering, reply
@@ -36,9 +36,9 @@ class Recorded:
 
 async def get(colour: Colour, mesh: Mesh, tracing: Tracing, url: str = "http://payments/x") -> int:
     if isinstance(colour, Blocking):
-        with client(MeshTransport(mesh.directory, tracing=tracing)) as http:
+        with client(colour.transport(mesh, tracing=tracing)) as http:
             return http.get(url).status_code
-    async with async_client(AsyncMeshTransport(mesh.directory, tracing=tracing)) as ahttp:
+    async with async_client(colour.transport(mesh, tracing=tracing)) as ahttp:
         return (await ahttp.get(url)).status_code
 
 

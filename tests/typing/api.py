@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import assert_type
 
 import httpx
+import httpx2
 
 import meshsdk
 from meshsdk import DeadlineExceeded, Mesh, MeshError
@@ -27,6 +28,15 @@ async def async_caller(mesh: Mesh) -> None:
             assert_type(error.attempts, int)
             assert_type(error.endpoint, str | None)
     assert_type(httpx.AsyncClient(transport=mesh.async_transport()), httpx.AsyncClient)
+
+
+def of_the_other_library(mesh: Mesh) -> None:
+    assert_type(mesh.client(library=httpx2), httpx2.Client)
+    assert_type(mesh.async_client(library=httpx2, base_url="http://payments"), httpx2.AsyncClient)
+    httpx2.Client(transport=mesh.transport(library=httpx2, egress=httpx2.HTTPTransport(http2=True)))
+    httpx2.AsyncClient(transport=mesh.async_transport(library=httpx2, engine="httpcore"))
+    assert_type(mesh.client(library=httpx), httpx.Client)
+    mesh.client(engine="quick")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def served(mesh: Mesh) -> None:

@@ -1,0 +1,45 @@
+"""Which HTTP engine carries the calls, chosen by name: this is the one place that knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal, TypeVar
+
+from meshsdk.errors import ConfigError
+from meshsdk.wire.engine import AsyncEngine, Engine
+from meshsdk.wire.httpcore_engine import AsyncHttpcoreEngine, HttpcoreEngine
+
+__all__ = ["DEFAULT", "EngineName", "async_engine", "engine"]
+
+EngineName = Literal["httpcore"]
+
+DEFAULT: EngineName = "httpcore"
+
+Clock = Callable[[], float]
+
+_BLOCKING: dict[str, Callable[[Clock], Engine]] = {"httpcore": HttpcoreEngine}
+_AWAITING: dict[str, Callable[[Clock], AsyncEngine]] = {"httpcore": AsyncHttpcoreEngine}
+
+M = TypeVar("M")
+
+
+def engine(chosen: Engine | str, clock: Clock) -> Engine:
+    """The engine of that name; one that is made already is returned as it is.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    return _named(_BLOCKING, chosen)(clock) if isinstance(chosen, str) else chosen
+
+
+def async_engine(chosen: AsyncEngine | str, clock: Clock) -> AsyncEngine:
+    """The same for asyncio."""
+    return _named(_AWAITING, chosen)(clock) if isinstance(chosen, str) else chosen
+
+
+def _named(engines: Mapping[str, M], name: str) -> M:
+    try:
+        return engines[name]
+    except KeyError:
+        names = " or ".join(repr(known) for known in engines)
+        raise ConfigError(f"engine={name!r}: there is none of that name; write {names}") from None

@@ -1,0 +1,70 @@
+"""The tries of one call: each is sent in a span of its own, and how the last one failed is remembered.
+
+One object is the call's request and the sender of all its tries, so that a call makes no more objects than it must.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meshsdk.client.outgoing import Outgoing
+from meshsdk.core.model import Failure, TransportFailure
+
+if TYPE_CHECKING:
+    from meshsdk.core.attempt import Attempt
+    from meshsdk.telemetry.tracing import CallSpan
+    from meshsdk.wire.engine import AsyncEngine, AsyncReply, Engine, Reply
+
+__all__ = ["AsyncTries", "Tries"]
+
+
+class Tries(Outgoing):
+    """Sends on an engine; called by `drive`."""
+
+    __slots__ = ("engine", "failure", "span")
+
+    engine: Engine
+    failure: Failure | None
+    span: CallSpan
+
+    def __call__(self, attempt: Attempt) -> Reply:
+        """Make one try; raises what the engine raises."""
+        endpoint = attempt.endpoint
+        span = self.span.attempt(attempt.number, endpoint.address, endpoint.port)
+        try:
+            reply = self.engine.send(endpoint, self.request(attempt, span.headers), self.bounds(attempt))
+        except TransportFailure as error:
+            self.failure = error.failure
+            span.end(None, error.failure.kind)
+            raise
+        except BaseException:
+            span.end(None, "cancelled")
+            raise
+        span.end(reply.status, None)
+        return reply
+
+
+class AsyncTries(Outgoing):
+    """The same for asyncio; called by `adrive`."""
+
+    __slots__ = ("engine", "failure", "span")
+
+    engine: AsyncEngine
+    failure: Failure | None
+    span: CallSpan
+
+    async def __call__(self, attempt: Attempt) -> AsyncReply:
+        """Make one try; raises what the engine raises."""
+        endpoint = attempt.endpoint
+        span = self.span.attempt(attempt.number, endpoint.address, endpoint.port)
+        try:
+            reply = await self.engine.send(endpoint, self.request(attempt, span.headers), self.bounds(attempt))
+        except TransportFailure as error:
+            self.failure = error.failure
+            span.end(None, error.failure.kind)
+            raise
+        except BaseException:
+            span.end(None, "cancelled")
+            raise
+        span.end(reply.status, None)
+        return reply
