@@ -17,7 +17,18 @@ from typing import Any, Self
 from tests.real_consul import free_ports
 from tests.wire.apps.answers import FIELDS, HUGE, LARGE, LONG, SMALL, TEXT
 
-__all__ = ["KEEP_ALIVE", "Started", "binary", "cluster", "envoy", "envoy_config", "envoy_listener", "fleet"]
+__all__ = [
+    "KEEP_ALIVE",
+    "ROUTER",
+    "TYPES",
+    "Started",
+    "binary",
+    "envoy",
+    "envoy_cluster",
+    "envoy_config",
+    "envoy_listener",
+    "fleet",
+]
 
 APPS = Path(__file__).parent / "apps"
 CACHE = Path(__file__).parents[2] / ".cache"
@@ -75,9 +86,10 @@ def binary(name: str) -> str:
         if found is None:
             raise FileNotFoundError("no node on the PATH: install Node 20 or later")
         return found
-    path = CACHE / name / name
+    path = CACHE / {"nginx": "nginx/nginx", "wrk": "nginx/wrk", "envoy": "envoy/envoy"}[name]
     if not path.exists():
-        raise FileNotFoundError(f"no {name} at {path}: run `make .cache/{name}/{name}`")
+        target = "envoy/envoy" if name == "envoy" else "nginx/nginx"  # which brings wrk along
+        raise FileNotFoundError(f"no {name} at {path}: run `make .cache/{target}`")
     return str(path)
 
 
@@ -156,7 +168,8 @@ def _nginx(folder: Path, port: int, node: int) -> list[str]:
 
 # --- Envoy --------------------------------------------------------------------------------------------
 
-_TYPES = "type.googleapis.com/envoy.extensions"
+TYPES = "type.googleapis.com/envoy.extensions"
+ROUTER = {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{TYPES}.filters.http.router.v3.Router"}}
 
 
 def envoy(path: Path, config: dict[str, Any]) -> list[str]:
@@ -170,35 +183,34 @@ def envoy_config(listeners: list[dict[str, Any]], clusters: list[dict[str, Any]]
     return {"static_resources": {"listeners": listeners, "clusters": clusters}}
 
 
-def envoy_listener(port: int, to: str, *, http: dict[str, Any], tls: dict[str, Any] | None = None) -> dict[str, Any]:
+def envoy_listener(
+    port: int,
+    to: str,
+    *,
+    manager: dict[str, Any] | None = None,
+    routes: dict[str, Any] | None = None,
+    action: dict[str, Any] | None = None,
+    **chain: Any,
+) -> dict[str, Any]:
     """A listener that sends every request to the cluster `to`.
 
     Args:
-        http: more of the connection manager, over what every HTTP listener needs.
-        tls: its transport socket; plain where None.
+        manager, routes, action: more of the connection manager, of its route configuration, of the one route's action.
+        chain: more of the filter chain, such as a transport socket.
     """
-    route = {"match": {"prefix": "/"}, "route": {"cluster": to, "timeout": "30s"}}
-    manager = {
-        "@type": f"{_TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+    route = {"match": {"prefix": "/"}, "route": {"cluster": to, "timeout": "30s", **(action or {})}}
+    connections = {
+        "@type": f"{TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": to,
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
-        "http_filters": [
-            {
-                "name": "envoy.filters.http.router",
-                "typed_config": {"@type": f"{_TYPES}.filters.http.router.v3.Router"},
-            }
-        ],
-        **http,
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}], **(routes or {})},
+        "http_filters": [ROUTER],
+        **(manager or {}),
     }
-    chain: dict[str, Any] = {
-        "filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
-    }
-    if tls:
-        chain["transport_socket"] = tls
-    return {"name": to, "address": _address(port), "filter_chains": [chain]}
+    filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": connections}]
+    return {"name": to, "address": _address(port), "filter_chains": [{"filters": filters, **chain}]}
 
 
-def cluster(name: str, *ports: int, **more: Any) -> dict[str, Any]:
+def envoy_cluster(name: str, *ports: int, **more: Any) -> dict[str, Any]:
     """A cluster of instances on the loopback; `more` is further configuration, such as a transport socket."""
     endpoints = [{"endpoint": {"address": _address(port)}} for port in ports]
     assignment = {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]}
@@ -214,19 +226,21 @@ def _proxy(port: int, node: int) -> dict[str, Any]:
     protocol = {"enable_trailers": True}
     bounds = {"max_headers_count": 200}
     peer = {"key": "x-peer", "value": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%"}
-    manager = {
-        "http_protocol_options": protocol,
-        "drain_timeout": "0.1s",  # between the idle timeout and the close; 5 s otherwise
-        "common_http_protocol_options": {**bounds, "idle_timeout": f"{KEEP_ALIVE}s"},
-    }
-    listener = envoy_listener(port, "node", http=manager)
-    routes = listener["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]
-    routes["response_headers_to_add"] = [{"header": peer, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]
+    listener = envoy_listener(
+        port,
+        "node",
+        manager={
+            "http_protocol_options": protocol,
+            "drain_timeout": "0.1s",  # between the idle timeout and the close; 5 s otherwise
+            "common_http_protocol_options": {**bounds, "idle_timeout": f"{KEEP_ALIVE}s"},
+        },
+        routes={"response_headers_to_add": [{"header": peer, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]},
+    )
     upstream = {
-        "@type": f"{_TYPES}.upstreams.http.v3.HttpProtocolOptions",
+        "@type": f"{TYPES}.upstreams.http.v3.HttpProtocolOptions",
         "explicit_http_config": {"http_protocol_options": protocol},
         # Node closes what was idle for a second; well below that, Envoy never writes to what is just closing.
         "common_http_protocol_options": {**bounds, "idle_timeout": "0.2s"},
     }
     options = {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": upstream}
-    return envoy_config([listener], [cluster("node", node, typed_extension_protocol_options=options)])
+    return envoy_config([listener], [envoy_cluster("node", node, typed_extension_protocol_options=options)])

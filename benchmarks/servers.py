@@ -1,0 +1,217 @@
+"""What the clients' benchmark calls: a responder in a process of its own, and a pair of Envoys with mTLS before it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, cast
+
+import uvloop
+
+from tests.identity.certificates import issue
+from tests.real_consul import free_ports
+from tests.wire.real_servers import (
+    ROUTER,
+    TYPES,
+    Started,
+    binary,
+    envoy,
+    envoy_cluster,
+    envoy_config,
+    envoy_listener,
+)
+
+__all__ = ["SIZES", "TOGETHER", "Stage", "loaded", "on_core", "stage"]
+
+SIZES = {"/small": 17, "/large": 64 * 1024, "/stream": 10 * 1024 * 1024}
+TOGETHER = 200  # requests of the same /wait… are answered when so many are there, so that all need a connection
+
+CLIENT_CORE, SERVER_CORE = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
+
+
+@contextmanager
+def on_core(core: int) -> Iterator[None]:
+    """Keep this process, and those it starts, on one core. (Later moves would miss the threads they have by then.)"""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+# --- the responder ------------------------------------------------------------------------------------
+
+
+def _answer(size: int) -> bytes:
+    body = b'{"charged":true}\n' if size == 17 else bytes(range(256)) * (size // 256)
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % size
+    return head + body
+
+
+class Responder(asyncio.Protocol):
+    """Answers every request head at once, /wait… apart; knows no more of HTTP, as it must outrun the clients."""
+
+    def __init__(self, answers: dict[bytes, bytes], waiting: dict[bytes, list[asyncio.Transport]]) -> None:
+        self.answers = answers
+        self.waiting = waiting
+        self.tail = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by class
+
+    def data_received(self, data: bytes) -> None:
+        data = self.tail + data
+        while (end := data.find(b"\r\n\r\n")) >= 0:
+            target = data[4 : data.index(b" ", 4)]  # after `GET `
+            if target in self.answers:
+                self.transport.write(self.answers[target])
+            else:
+                self.wait(target)
+            data = data[end + 4 :]
+        self.tail = data
+
+    def wait(self, target: bytes) -> None:
+        waiting = self.waiting.setdefault(target, [])
+        waiting.append(self.transport)
+        if len(waiting) == TOGETHER:
+            for transport in self.waiting.pop(target):
+                transport.write(self.answers[b"/small"])
+
+
+def serve(pipe: Connection) -> None:
+    """Listen on three ports, tell them, and answer until told to stop."""
+    waiting: dict[bytes, list[asyncio.Transport]] = {}
+    answers = {target.encode(): _answer(size) for target, size in SIZES.items()}
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        made = [
+            await loop.create_server(lambda: Responder(answers, waiting), "127.0.0.1", 0, backlog=1024)
+            for _ in range(3)
+        ]
+        pipe.send([server.sockets[0].getsockname()[1] for server in made])
+        with contextlib.suppress(EOFError):
+            await asyncio.to_thread(pipe.recv)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
+@contextmanager
+def _responding() -> Iterator[list[int]]:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    server = context.Process(target=serve, args=(theirs,), daemon=True)
+    server.start()
+    theirs.close()
+    try:
+        yield ours.recv()
+    finally:
+        ours.close()
+        server.join(5)
+
+
+# --- the pair of Envoys -------------------------------------------------------------------------------
+
+_DOMAIN = "spiffe://mesh.example/"
+_API, _WEB = f"{_DOMAIN}api", f"{_DOMAIN}web"
+
+
+def _certificates(folder: Path) -> None:
+    ca = issue("ca")
+    ca.write(folder, "ca")
+    issue("api", ca, (_API,)).write(folder, "api")
+    issue("web", ca, (_WEB,)).write(folder, "web")
+
+
+def _tls(folder: Path, side: str, own: str, peer: str) -> dict[str, Any]:
+    """The transport socket of one side, which shows the certificate `own` and wants to see that of `peer`."""
+    matcher = {"san_type": "URI", "matcher": {"exact": peer}}
+    files = {key: {"filename": str(folder / own) + end} for key, end in _FILES.items()}
+    trust = {"trusted_ca": {"filename": str(folder / "ca.pem")}, "match_typed_subject_alt_names": [matcher]}
+    common = {"tls_certificates": [files], "validation_context": trust}
+    config: dict[str, Any] = {
+        "@type": f"{TYPES}.transport_sockets.tls.v3.{side}TlsContext",
+        "common_tls_context": common,
+    }
+    if side == "Downstream":
+        config["require_client_certificate"] = True
+    return {"name": "envoy.transport_sockets.tls", "typed_config": config}
+
+
+_FILES = {"certificate_chain": ".pem", "private_key": ".key"}
+
+
+def _outbound(folder: Path, port: int, inbound: int) -> dict[str, Any]:
+    """The caller's sidecar: retries, outlier detection, and TLS to the other one."""
+    retries = {"retry_policy": {"retry_on": "connect-failure,reset,5xx", "num_retries": 2}}
+    listener = envoy_listener(port, "api", action=retries)
+    tls = _tls(folder, "Upstream", "web", _API)
+    return envoy_config([listener], [envoy_cluster("api", inbound, transport_socket=tls, outlier_detection={})])
+
+
+def _inbound(folder: Path, port: int, app: int) -> dict[str, Any]:
+    """The called service's sidecar: lets in who has a certificate of the mesh."""
+    principal = {"authenticated": {"principal_name": {"prefix": _DOMAIN}}}
+    rules = {"action": "ALLOW", "policies": {"mesh": {"permissions": [{"any": True}], "principals": [principal]}}}
+    rbac = {
+        "name": "envoy.filters.http.rbac",
+        "typed_config": {"@type": f"{TYPES}.filters.http.rbac.v3.RBAC", "rules": rules},
+    }
+    manager = {"http_filters": [rbac, ROUTER], "forward_client_cert_details": "SANITIZE_SET"}
+    listener = envoy_listener(port, "app", manager=manager, transport_socket=_tls(folder, "Downstream", "api", _WEB))
+    return envoy_config([listener], [envoy_cluster("app", app)])
+
+
+# --- all of it ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Ports of the loopback: three of the one responder, and that of the caller's Envoy."""
+
+    ports: list[int]
+    envoy: int
+
+
+@contextmanager
+def stage() -> Iterator[Stage]:
+    """Start everything on the servers' core, and stay on the clients' meanwhile."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        outbound, inbound = free_ports(2)
+        _certificates(folder)
+        with on_core(SERVER_CORE):
+            ports = stack.enter_context(_responding())
+            pair = {
+                "inbound": (inbound, _inbound(folder, inbound, ports[0])),
+                "outbound": (outbound, _outbound(folder, outbound, inbound)),
+            }
+            for name, (port, config) in pair.items():
+                command = envoy(folder / f"{name}.json", config)
+                stack.enter_context(Started(name, command, port, folder)).ready()
+        stack.enter_context(on_core(CLIENT_CORE))
+        yield Stage(ports, outbound)
+
+
+def loaded(stage: Stage, seconds: int) -> list[str]:
+    """What wrk gets out of the responder and the pair from the clients' core: no client is measured beyond that."""
+    told = []
+    for name, port in {"responder": stage.ports[0], "Envoy pair": stage.envoy}.items():
+        command = [binary("wrk"), "-t1", "-c16", f"-d{seconds}s"]
+        out = subprocess.run([*command, f"http://127.0.0.1:{port}/small"], capture_output=True, text=True, check=True)
+        rate = next(line.split()[1] for line in out.stdout.splitlines() if line.startswith("Requests/sec"))
+        if "Non-2xx" in out.stdout or "Socket errors" in out.stdout:
+            raise RuntimeError(f"{name} under wrk: {out.stdout}")
+        told.append(f"{name} {float(rate):,.0f}/s")
+    return told
