@@ -96,7 +96,7 @@ def binary(name: str) -> str:
 @contextmanager
 def fleet(folder: Path) -> Iterator[dict[str, Started]]:
     """One of each, all answering as `apps/answers.py` says; Envoy and part of nginx stand before Node."""
-    names = ("node", "nginx", "envoy", "uvicorn", "gunicorn-sync", "gunicorn-gthread")
+    names: list[str] = ["node", "nginx", "envoy", "uvicorn", "gunicorn-sync", "gunicorn-gthread"]
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     gunicorn = ["gunicorn", "wsgi_app:app", "--limit-request-fields", "200", "--keep-alive", str(KEEP_ALIVE)]
     gunicorn += ["--log-level", "warning", "--no-control-socket"]
