@@ -6,13 +6,29 @@ import select
 import socket
 import struct
 import sys
+from typing import Any
 
-__all__ = ["check_port", "prompt", "quiet", "unread_by_peer"]
+__all__ = ["AddressInfo", "check_port", "literal_address", "prompt", "quiet", "unread_by_peer"]
 
 # struct tcp_info of Linux (include/uapi/linux/tcp.h): tcpi_bytes_acked is the 64-bit number at byte 120, since 4.1.
 # It counts the SYN as one.
 _ACKED_AT = 120
 _LINUX = sys.platform == "linux"
+
+AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
+
+
+def literal_address(address: str, port: int) -> AddressInfo | None:
+    """What `getaddrinfo` would say of an address in digits, without a thread; None for a host name."""
+    if "%" in address:
+        return None  # a zone index is for the system to read
+    for family, where in ((socket.AF_INET, (address, port)), (socket.AF_INET6, (address, port, 0, 0))):
+        try:
+            socket.inet_pton(family, address)
+        except (OSError, UnicodeError):
+            continue
+        return family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", where
+    return None
 
 
 def prompt(sock: socket.socket) -> None:

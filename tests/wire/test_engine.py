@@ -15,6 +15,8 @@ import pytest
 
 from meshsdk.core.model import Endpoint, Failure, Phase, TransportFailure
 from meshsdk.wire.engine import Bounds, InvalidRequest, Request
+from meshsdk.wire.aio import AsyncioEngine
+from meshsdk.wire.blocking import BlockingEngine
 from meshsdk.wire.httpcore_engine import AsyncHttpcoreEngine, HttpcoreEngine
 from tests.wire.scripted import (
     Peer,
@@ -48,8 +50,8 @@ class Pieces:
 class Blocking:
     """The blocking engine, called as the tests call both."""
 
-    def __init__(self) -> None:
-        self.engine = HttpcoreEngine()
+    def __init__(self, engine: Any = BlockingEngine) -> None:
+        self.engine = engine()
 
     async def send(self, endpoint: Endpoint, request: Request, bounds: Bounds) -> Any:
         return await asyncio.to_thread(self.engine.send, endpoint, request, bounds)
@@ -70,8 +72,8 @@ class Blocking:
 class Awaiting:
     """The asyncio engine."""
 
-    def __init__(self) -> None:
-        self.engine = AsyncHttpcoreEngine()
+    def __init__(self, engine: Any = AsyncioEngine) -> None:
+        self.engine = engine()
 
     async def send(self, endpoint: Endpoint, request: Request, bounds: Bounds) -> Any:
         return await self.engine.send(endpoint, request, bounds)
@@ -89,9 +91,18 @@ class Awaiting:
         await self.engine.aclose()
 
 
-@pytest.fixture(params=[Blocking, Awaiting])
+ENGINES = {
+    "blocking": (Blocking, BlockingEngine),
+    "asyncio": (Awaiting, AsyncioEngine),
+    "httpcore": (Blocking, HttpcoreEngine),
+    "async httpcore": (Awaiting, AsyncHttpcoreEngine),
+}
+
+
+@pytest.fixture(params=ENGINES)
 async def wire(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
-    wire = request.param()
+    caller, engine = ENGINES[request.param]
+    wire = caller(engine)
     yield wire
     await wire.close()
 
@@ -103,7 +114,7 @@ def at(server: Server | int) -> Endpoint:
 
 
 def get(body: Any = None, method: str = "GET", *fields: tuple[bytes, bytes]) -> Request:
-    return Request(method, b"/path?q=1", [(b"Host", b"payments"), *fields], body or Pieces(), {})
+    return Request(method, b"/path?q=1", [(b"Host", b"payments"), *fields], body or b"", {})
 
 
 def within(seconds: float, **bounds: float) -> Bounds:

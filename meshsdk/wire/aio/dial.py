@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from meshsdk.core.model import Endpoint
 from meshsdk.wire.aio.connection import Connection
 from meshsdk.wire.security import Security
-from meshsdk.wire.sockets import check_port
+from meshsdk.wire.sockets import check_port, literal_address
 
 __all__ = ["dial"]
 
@@ -48,8 +49,10 @@ async def dial(endpoint: Endpoint, security: Security | None, make: Callable[[],
 
 
 async def _connected(loop: asyncio.AbstractEventLoop, endpoint: Endpoint) -> socket.socket:
-    address = endpoint.address
-    found = await _resolved(loop, address, endpoint.port)
+    literal = literal_address(endpoint.address, endpoint.port)
+    found: list[Any] = (
+        [literal] if literal else await loop.getaddrinfo(endpoint.address, endpoint.port, type=socket.SOCK_STREAM)
+    )
     if len(found) > 1:
         from aiohappyeyeballs import start_connection
 
@@ -63,17 +66,3 @@ async def _connected(loop: asyncio.AbstractEventLoop, endpoint: Endpoint) -> soc
         sock.close()
         raise
     return sock
-
-
-async def _resolved(
-    loop: asyncio.AbstractEventLoop, address: str, port: int
-) -> list[tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int]]]:
-    """The addresses of a name; an address in digits is itself and needs no thread."""
-    if "%" not in address:  # a zone index is for the system to read
-        for family, where in ((socket.AF_INET, (address, port)), (socket.AF_INET6, (address, port, 0, 0))):
-            try:
-                socket.inet_pton(family, address)
-            except (OSError, UnicodeError):
-                continue
-            return [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", where)]  # type: ignore[list-item]
-    return await loop.getaddrinfo(address, port, type=socket.SOCK_STREAM)

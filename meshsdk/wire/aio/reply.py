@@ -63,11 +63,11 @@ class AsyncioReply(Receiver):
     # --- for the engine -------------------------------------------------------------------------------
 
     async def head(self) -> None:
-        """Wait for the head; raises what went wrong instead."""
-        while not self.status:
-            if self._error is not None:
-                raise self._error
+        """Wait for the head; raises what went wrong by the time the caller looks."""
+        while not self.status and self._error is None:
             await self._something()
+        if self._error is not None:
+            raise self._error
 
     async def told_to_go_on(self, connection: Connection, seconds: float) -> None:
         """Wait for `100 Continue`, or any other reply, but not for ever: some servers never say it."""

@@ -1,0 +1,319 @@
+"""One connection of a thread: sends a request, reads a reply, and never waits past a bound.
+
+The socket itself does not block; waiting is done by `poll`, so that every wait has the bound in force at that moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+from collections.abc import Callable, Iterable
+from math import ceil, inf
+
+from meshsdk.core.model import Endpoint, Failure, Phase, TransportFailure
+from meshsdk.wire.blocking.dial import dial
+from meshsdk.wire.engine import Bounds, InvalidRequest
+from meshsdk.wire.failures import breach, connect_timed_out, late, lost, unconnected
+from meshsdk.wire.http1 import Framing, Head, Incoming, Limits, ProtocolError, ResponseReader
+from meshsdk.wire.pooling import Pooling
+from meshsdk.wire.security import PeerRejected, Security
+from meshsdk.wire.sockets import unread_by_peer
+
+__all__ = ["BlockingConnection", "Late"]
+
+# Large enough that a stream is read in few calls, small enough not to be mapped and unmapped anew by malloc.
+_READ = 64 * 1024
+
+# How long a body waits for `100 Continue` before it is sent anyway (RFC 9110, 10.1.1 leaves it open; curl's second).
+_CONTINUE_WITHIN = 1.0
+
+_WANTS = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_LAST_CHUNK = b"0\r\n\r\n"
+
+
+class Late(Exception):
+    """The bound of one wait is over."""
+
+
+class BlockingConnection:
+    """A connection to one endpoint, carrying one request at a time.
+
+    Args:
+        endpoint: where to.
+        security: how to secure it; None for clear text.
+        clock: seconds, monotonic.
+        limits: on what replies may be.
+        pooling: how long it may be kept.
+    """
+
+    __slots__ = (
+        "_bounds",
+        "_clock",
+        "_endpoint",
+        "_idle_since",
+        "_limit_age",
+        "_limit_idle",
+        "_phase",
+        "_poller",
+        "_reader",
+        "_security",
+        "_sent",
+        "_sent_before",
+        "_sock",
+        "_whole",
+    )
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        security: Security | None,
+        clock: Callable[[], float],
+        limits: Limits,
+        pooling: Pooling,
+    ) -> None:
+        self._endpoint = endpoint
+        self._security = security
+        self._clock = clock
+        self._limit_idle = pooling.keep_alive
+        self._limit_age = clock() + pooling.max_age
+        self._reader = ResponseReader(limits)
+        self._poller = select.poll()
+        self._sock: socket.socket | None = None
+        self._bounds = Bounds()
+        self._phase = Phase.NOT_CONNECTED
+        self._idle_since = 0.0
+        self._sent = 0
+        self._sent_before = 0
+        self._whole = True
+
+    # --- for the lanes and the engine -----------------------------------------------------------------
+
+    def has_expired(self) -> bool:
+        """It was idle for too long, is too old, or the server has closed it."""
+        now = self._clock()
+        return now - self._idle_since >= self._limit_idle or now >= self._limit_age or bool(self._poller.poll(0))
+
+    @property
+    def reusable(self) -> bool:
+        """The reply is complete, and another request may follow."""
+        return self._whole and self._reader.reusable
+
+    def rest(self) -> None:
+        """It carries nothing from now on."""
+        self._idle_since = self._clock()
+
+    def open(self, bounds: Bounds) -> None:
+        """Connect; raises TransportFailure."""
+        now = self._clock()
+        left = bounds.deadline - now
+        until = now + min(left, bounds.connect)
+        try:
+            self._sock = dial(self._endpoint, self._security, lambda sock, event: self._wait_for(sock, event, until))
+        except Late:
+            raise TransportFailure(
+                connect_timed_out(bounds.connect)
+                if left > bounds.connect
+                else late(Phase.NOT_CONNECTED, in_body=False, overdue=True)
+            ) from None
+        except (OSError, UnicodeError, PeerRejected) as error:
+            raise TransportFailure(unconnected(error)) from error
+        self._poller.register(self._sock.fileno(), select.POLLIN)
+
+    def exchange(self, into: Incoming, method: str, head: Head, body: bytes | Iterable[bytes], bounds: Bounds) -> None:
+        """Send a request and read on until the reply's head is in `into`; raises TransportFailure."""
+        self._bounds = bounds
+        self._phase = Phase.NOT_WRITTEN
+        self._sent_before = self._sent
+        self._reader.expect(method, into)
+        if isinstance(body, bytes) and not head.expects:
+            self._whole = self._write(into, head.data + body if body else head.data)
+        else:
+            self._whole = False
+            self._whole = self._write(into, head.data) and self._upload(into, head, body)
+        while not into.status:
+            self.advance(into)
+
+    def advance(self, into: Incoming) -> None:
+        """Wait for the next bytes of the reply; raises TransportFailure."""
+        bounds = self._bounds
+        if into.status:
+            deadline, most = bounds.body_deadline, min(bounds.idle, bounds.read)
+        else:
+            deadline, most = bounds.deadline, bounds.read
+        try:
+            data = self._read(min(deadline, self._clock() + most) if most < inf else deadline)
+        except Late:
+            failure = late(self._phase, into.status != 0, deadline <= self._clock())
+            raise TransportFailure(failure) from None
+        except OSError as error:
+            raise TransportFailure(lost(self._phase, into.status != 0, error)) from error
+        self._feed(into, data)
+
+    def drain(self, into: Incoming, most: int) -> None:
+        """Read what is there of a body that nobody wants, without waiting, up to `most` bytes."""
+        while not into.complete and most > 0 and self._poller.poll(0):
+            try:
+                self.advance(into)
+            except TransportFailure:
+                return
+            most -= sum(map(len, into.pieces))
+            into.pieces.clear()
+
+    def detach(self) -> socket.socket:
+        """After an upgrade: the socket, for whoever goes on with it."""
+        assert self._sock is not None
+        return self._sock
+
+    def close(self) -> None:
+        """Close the connection; a thread that waits on it notices."""
+        if self._sock is not None:
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
+        self.drop()
+
+    def drop(self) -> None:
+        """Close this process's side of it only."""
+        self._reader.close()
+        if self._sock is not None:
+            self._sock.close()
+
+    @property
+    def sock(self) -> socket.socket | None:
+        """The socket, None before it is open."""
+        return self._sock
+
+    # --- sending --------------------------------------------------------------------------------------
+
+    def _write(self, into: Incoming, data: bytes) -> bool:
+        """Send all of `data`, unless the server answers before that with an error; says whether all was sent."""
+        sock = self._sock
+        assert sock is not None
+        self._phase = max(self._phase, Phase.WRITTEN)
+        self._sent += len(data)
+        try:
+            done = sock.send(data)
+        except _WANTS:
+            done = 0
+        except OSError as error:
+            return self._refused(into, error)
+        return done == len(data) or self._write_rest(into, sock, memoryview(data)[done:])
+
+    def _write_rest(self, into: Incoming, sock: socket.socket, data: memoryview) -> bool:
+        bounds = self._bounds
+        since = self._clock()
+        while data:
+            due = min(bounds.deadline, since + bounds.write)
+            try:
+                ready = self._wait_for(sock, select.POLLIN | select.POLLOUT, due)
+                if ready & select.POLLIN:
+                    self.advance(into)
+                    if into.status >= 300:
+                        return False
+                done = sock.send(data)
+            except _WANTS:
+                continue
+            except Late:
+                raise TransportFailure(late(self._phase, False, bounds.deadline <= self._clock())) from None
+            except OSError as error:
+                return self._refused(into, error)
+            data = data[done:]
+            since = self._clock()
+        return True
+
+    def _refused(self, into: Incoming, error: OSError) -> bool:
+        """The server reads no more; it may have said why before it closed (RFC 9112, 9.5)."""
+        while not into.status:
+            try:
+                self.advance(into)
+            except TransportFailure as failure:
+                if self._phase >= Phase.REPLY_STARTED or failure.failure.phase == Phase.NOT_WRITTEN:
+                    raise
+                raise TransportFailure(lost(self._phase, False, error)) from error
+        return False
+
+    def _upload(self, into: Incoming, head: Head, body: bytes | Iterable[bytes]) -> bool:
+        if head.expects and not self._told_to_go_on(into):
+            return False
+        chunked = head.length == Framing.CHUNKED
+        sent = 0
+        for piece in (body,) if isinstance(body, bytes) else body:
+            if not piece:
+                continue
+            sent += len(piece)
+            if not chunked and sent > head.length:
+                raise InvalidRequest(f"Content-Length is {head.length} and the body has more bytes")
+            if not self._write(into, b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece):
+                return False
+        if chunked:
+            return self._write(into, _LAST_CHUNK)
+        if sent < head.length:
+            raise InvalidRequest(f"Content-Length is {head.length} and the body has {sent} bytes")
+        return True
+
+    def _told_to_go_on(self, into: Incoming) -> bool:
+        """Wait for `100 Continue`, but not for ever: some servers never say it. False where there is a final reply."""
+        until = self._clock() + _CONTINUE_WITHIN
+        while not (into.status or self._reader.continued):
+            try:
+                data = self._read(min(until, self._bounds.deadline))
+            except Late:
+                break
+            except OSError as error:
+                raise TransportFailure(lost(self._phase, False, error)) from error
+            self._feed(into, data)
+        return not into.status
+
+    # --- reading --------------------------------------------------------------------------------------
+
+    def _read(self, until: float) -> bytes:
+        sock = self._sock
+        assert sock is not None
+        if self._security is None:
+            self._wait(until)
+        while True:
+            try:
+                return sock.recv(_READ)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                self._wait(until)
+            except ssl.SSLWantWriteError:
+                self._wait_for(sock, select.POLLOUT, until)
+            except ssl.SSLZeroReturnError:
+                return b""
+
+    def _feed(self, into: Incoming, data: bytes) -> None:
+        if data:
+            self._phase = Phase.REPLY_STARTED
+            try:
+                self._reader.feed(data)
+            except ProtocolError as error:
+                raise TransportFailure(breach(self._phase, error)) from error
+        elif not self._reader.ended():
+            raise TransportFailure(self._ended(into))
+
+    def _ended(self, into: Incoming) -> Failure:
+        assert self._sock is not None
+        phase = self._phase
+        if phase == Phase.WRITTEN and self._security is None and unread_by_peer(self._sock, self._sent_before):
+            phase = Phase.NOT_WRITTEN
+        return lost(phase, into.status != 0, None)
+
+    def _wait(self, until: float) -> None:
+        """Wait until something can be read; raises `Late`."""
+        if until == inf:
+            self._poller.poll()
+            return
+        left = until - self._clock()
+        if left <= 0 or not self._poller.poll(ceil(left * 1000)):
+            raise Late
+
+    def _wait_for(self, sock: socket.socket, events: int, until: float) -> int:
+        """Wait for one of `events`; raises `Late`."""
+        poller = select.poll()
+        poller.register(sock.fileno(), events)
+        left = until - self._clock()
+        ready = poller.poll(None if until == inf else ceil(left * 1000)) if left > 0 else ()
+        for _, happened in ready:
+            return happened
+        raise Late

@@ -1,0 +1,101 @@
+"""Opens connections for threads: each address of a host name in turn within one bound, TLS, the check of the peer."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import ssl
+from collections.abc import Callable
+
+from meshsdk.core.model import Endpoint
+from meshsdk.wire.security import Security
+from meshsdk.wire.sockets import AddressInfo, check_port, literal_address, prompt
+
+__all__ = ["dial"]
+
+Wait = Callable[[socket.socket, int], int]
+
+
+def dial(endpoint: Endpoint, security: Security | None, wait: Wait) -> socket.socket:
+    """Open a connection; the socket does not block.
+
+    The look-up of a host name itself blocks for as long as the system's resolver likes: Consul gives addresses.
+
+    Args:
+        wait: waits for one of the events of `select.poll`, and raises when the time is over.
+
+    Raises:
+        OSError: it could not be opened (ssl.SSLError and gaierror are of this kind too).
+        UnicodeError: the host name cannot be one.
+        PeerRejected: the peer is not who it should be; nothing was sent to it.
+    """
+    sock = _connected(endpoint, wait)
+    try:
+        prompt(sock)
+        return _secured(sock, security, wait) if security is not None else sock
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _connected(endpoint: Endpoint, wait: Wait) -> socket.socket:
+    check_port(endpoint.port)
+    problem: OSError | None = None
+    for info in _addresses(endpoint):
+        try:
+            return _connect(info, wait)
+        except OSError as error:
+            problem = problem or error
+    assert problem is not None
+    raise problem
+
+
+def _connect(info: AddressInfo, wait: Wait) -> socket.socket:
+    family, kind, protocol, _, where = info
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setblocking(False)
+        code = sock.connect_ex(where)
+        if code in (errno.EINPROGRESS, errno.EWOULDBLOCK):
+            wait(sock, select.POLLOUT)
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        _check(code)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _check(code: int) -> None:
+    if code:
+        raise OSError(code, os.strerror(code))
+
+
+def _secured(sock: socket.socket, security: Security, wait: Wait) -> ssl.SSLSocket:
+    hostname = security.server_hostname or None
+    secured = security.context.wrap_socket(sock, server_hostname=hostname, do_handshake_on_connect=False)
+    try:
+        while True:
+            try:
+                secured.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                wait(secured, select.POLLIN)
+            except ssl.SSLWantWriteError:
+                wait(secured, select.POLLOUT)
+        if security.check is not None:
+            security.check(secured)
+    except BaseException:
+        secured.close()
+        raise
+    return secured
+
+
+def _addresses(endpoint: Endpoint) -> list[AddressInfo]:
+    literal = literal_address(endpoint.address, endpoint.port)
+    if literal is not None:
+        return [literal]
+    found = socket.getaddrinfo(endpoint.address, endpoint.port, type=socket.SOCK_STREAM)
+    return [(*info[:4], tuple(info[4])) for info in found]

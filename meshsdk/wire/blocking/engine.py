@@ -1,0 +1,154 @@
+"""The engine for threads: finds or opens a connection, sends, waits for the head."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Collection, Iterable
+from math import inf
+from typing import cast
+
+from meshsdk.core.model import Endpoint, Phase, TransportFailure
+from meshsdk.wire.blocking.connection import BlockingConnection
+from meshsdk.wire.blocking.reply import BlockingLane, BlockingLanes, BlockingReply, Lease
+from meshsdk.wire.engine import Bounds, Request
+from meshsdk.wire.failures import busy, crowded, late
+from meshsdk.wire.http1 import Limits, write_head
+from meshsdk.wire.lanes import Lanes
+from meshsdk.wire.pooling import Pooling
+from meshsdk.wire.security import Secure
+
+__all__ = ["BlockingEngine"]
+
+
+class BlockingEngine:
+    """Sends from any thread.
+
+    In a forked child the parent's connections are dropped unused, as two processes on one connection would read each
+    other's replies.
+
+    Args:
+        clock: seconds, monotonic; deadlines are on it.
+        limits: what is read of a reply besides its body.
+        pooling: how connections are kept.
+        secure: how to secure connections to an endpoint; clear text by default.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        limits: Limits | None = None,
+        pooling: Pooling | None = None,
+        secure: Secure | None = None,
+    ) -> None:
+        self._clock = clock
+        self._limits = limits or Limits()
+        self._pooling = pooling or Pooling()
+        self._secure = secure
+        self._lanes: BlockingLanes = Lanes(threading.Semaphore)
+        _engines.add(self)
+
+    def send(self, endpoint: Endpoint, request: Request, bounds: Bounds) -> BlockingReply:
+        """Send `request` to `endpoint` and wait for the reply's head.
+
+        Raises:
+            TransportFailure: it failed; says how far it got.
+            InvalidRequest: it is not valid HTTP/1.1.
+        """
+        body = cast("bytes | Iterable[bytes]", request.body)
+        length = len(body) if isinstance(body, bytes) else None
+        head = write_head(request.method, request.target, request.headers, length)
+        connection, lease = self._take(endpoint, bounds)
+        reply = BlockingReply(connection, lease)
+        try:
+            connection.exchange(reply, request.method, head, body, bounds)
+        except BaseException:
+            reply.abandon()
+            raise
+        reply.settle()
+        return reply
+
+    def warm(self, endpoint: Endpoint, count: int, bounds: Bounds) -> None:
+        """Open connections ahead of the first send, until `count` are open; raises as `send` does."""
+        leases: list[Lease] = []
+        try:
+            while len(leases) < count:
+                leases.append(self._take(endpoint, bounds)[1])
+        finally:
+            for lease in leases:
+                lease.end(good=True)
+
+    def retire(self, gone: Collection[Endpoint]) -> None:
+        """Close what is idle to endpoints that are no more; what is in flight finishes."""
+        self._lanes.retire(gone)
+        self._close_spent()
+
+    def close(self) -> None:
+        """Close every connection, in use or not; a later `send` opens new ones."""
+        self._lanes.drain()
+        self._close_spent()
+
+    def forget_inherited(self) -> None:
+        """In a forked child: let go of the parent's connections without a byte, and without any of its locks."""
+        lanes, self._lanes = self._lanes, Lanes(threading.Semaphore)
+        for connection in lanes.inherited():
+            connection.drop()
+
+    def _take(self, endpoint: Endpoint, bounds: Bounds) -> tuple[BlockingConnection, Lease]:
+        """A connection that is open, and the right to use it."""
+        lanes = self._lanes
+        now = self._clock()
+        if bounds.deadline <= now:
+            raise TransportFailure(late(Phase.NOT_CONNECTED, in_body=False, overdue=True))
+        lane = lanes.enter(endpoint, bounds.max_connections, now)
+        try:
+            self._pass(lane, bounds, now)
+        except BaseException:
+            lanes.leave(lane)
+            raise
+        connection = lanes.reuse(lane)
+        if connection is not None:
+            return connection, Lease(lanes, lane, connection)
+        secure = self._secure
+        connection = BlockingConnection(
+            endpoint, secure(endpoint) if secure else None, self._clock, self._limits, self._pooling
+        )
+        lanes.opened(lane, connection)
+        lease = Lease(lanes, lane, connection)
+        try:
+            connection.open(bounds)
+        except BaseException:
+            lease.end(good=False)
+            raise
+        return connection, lease
+
+    def _pass(self, lane: BlockingLane, bounds: Bounds, now: float) -> None:
+        """Wait until one of the connections allowed is free."""
+        gate = lane.gate
+        if gate is None or gate.acquire(blocking=False):
+            return
+        waiting = lane.users - bounds.max_connections
+        if waiting > self._pooling.max_pending:
+            raise TransportFailure(crowded(waiting))
+        most = min(bounds.deadline - now, bounds.pool)
+        if not gate.acquire(timeout=None if most == inf else most):
+            raise TransportFailure(busy(bounds.max_connections))
+
+    def _close_spent(self) -> None:
+        while (connection := self._lanes.spent()) is not None:
+            connection.close()
+
+
+_engines: weakref.WeakSet[BlockingEngine] = weakref.WeakSet()
+
+
+def _forget_inherited() -> None:
+    for engine in tuple(_engines):
+        engine.forget_inherited()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_inherited)

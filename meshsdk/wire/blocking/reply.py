@@ -1,0 +1,136 @@
+"""A reply as its caller reads it, and the lease of the connection it comes over."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from meshsdk.wire.blocking.connection import BlockingConnection
+from meshsdk.wire.blocking.stream import DuplexStream, StreamInfo
+from meshsdk.wire.engine import Headers
+from meshsdk.wire.http1 import Incoming
+from meshsdk.wire.lanes import Lane, Lanes
+from meshsdk.wire.retry_after import retry_after
+
+__all__ = ["BlockingLane", "BlockingLanes", "BlockingReply", "Lease"]
+
+BlockingLanes = Lanes[BlockingConnection, threading.Semaphore]
+BlockingLane = Lane[BlockingConnection, threading.Semaphore]
+
+# What is left of a body nobody wants is read, to keep the connection, up to so many bytes and without waiting.
+_DISCARD_BYTES = 64 * 1024
+
+_VERSIONS = {"1.1": b"HTTP/1.1", "1.0": b"HTTP/1.0"}
+
+
+class Lease:
+    """The right to use one connection; given back once."""
+
+    __slots__ = ("_connection", "_lane", "_lanes", "_over")
+
+    def __init__(self, lanes: BlockingLanes, lane: BlockingLane, connection: BlockingConnection) -> None:
+        self._lanes = lanes
+        self._lane = lane
+        self._connection = connection
+        self._over = False
+
+    def end(self, good: bool) -> None:
+        """Give the connection back: as one that carries another request (`good`), or to be closed."""
+        if self._over:
+            return
+        self._over = True
+        lanes, lane, connection = self._lanes, self._lane, self._connection
+        if good:
+            connection.rest()
+        lanes.let_go(lane, connection, good)
+        if lane.gate is not None:
+            lane.gate.release()
+        lanes.leave(lane)
+        while (spent := lanes.spent()) is not None:
+            spent.close()
+
+
+class BlockingReply(Incoming):
+    """One reply; iterate it once, for the body."""
+
+    __slots__ = ("_connection", "_duplex", "_info", "_lease")
+
+    def __init__(self, connection: BlockingConnection, lease: Lease) -> None:
+        super().__init__()
+        self._connection = connection
+        self._lease: Lease | None = lease
+        self._info = StreamInfo(connection.sock)
+        self._duplex: DuplexStream | None = None
+
+    @property
+    def headers(self) -> Headers:
+        """The header fields in the order and case they came in."""
+        return self.fields
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds the server asks to wait; looked for where the status is an error."""
+        return retry_after(self.fields) if self.status >= 400 else None
+
+    @property
+    def extensions(self) -> dict[str, Any]:
+        """`http_version`, `reason_phrase`, `network_stream`, and `trailers`, which is filled at the body's end."""
+        found: dict[str, Any] = {
+            "http_version": _VERSIONS[self.version],
+            "reason_phrase": self.reason,
+            "network_stream": self._info,
+        }
+        if self.status == 101:
+            found["network_stream"] = self._upgraded()
+        elif not self.complete or self.trailers:
+            found["trailers"] = self.trailers
+        return found
+
+    def settle(self) -> None:
+        """If the last byte is here, the connection is free again, whenever the body is read."""
+        if self.complete and self.status != 101:
+            self._end(self._connection.reusable)
+
+    def abandon(self) -> None:
+        """Nothing more is wanted, or can be had: close the connection."""
+        self._end(False)
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            if self.pieces:
+                pieces, self.pieces = self.pieces, []
+                yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            elif self.complete or self._lease is None:
+                return
+            else:
+                self._more()
+
+    def close(self) -> None:
+        """Let go of the connection. What is here of the body is read first, so that it can be used again."""
+        if self._duplex is not None:
+            self._duplex.close()
+        if self._lease is None:
+            return
+        self.pieces.clear()
+        if self.status != 101:
+            self._connection.drain(self, _DISCARD_BYTES)
+        self._end(self.complete and self.status != 101 and self._connection.reusable)
+
+    def _more(self) -> None:
+        try:
+            self._connection.advance(self)
+        except BaseException:
+            self.abandon()
+            raise
+        self.settle()
+
+    def _end(self, good: bool) -> None:
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.end(good)
+
+    def _upgraded(self) -> DuplexStream | StreamInfo:
+        if self._duplex is None and self._lease is not None:
+            self._duplex = DuplexStream(self._connection.detach(), self.surplus, self.abandon)
+        return self._duplex or self._info
