@@ -5,7 +5,9 @@ Rule 1  llhttp is strict by default: obs-fold, bare CR or LF, a space before the
         (llhttp reads RTSP too), a transfer coding other than `chunked`, and what exceeds `Limits`.
 Rule 2  The end of each head is found before llhttp sees what follows it. So a reply to HEAD ends where it must, bytes
         after 101 are nobody's but the upgrade's, and every head's size is exact.
-Rule 3  Bytes beyond a complete reply belong to no request: the reply stands, and the connection is not used again.
+Rule 3  A large body whose length is known, or that ends with the connection, is counted here and not parsed: llhttp has
+        nothing to find in it, and would copy it.
+Rule 4  Bytes beyond a complete reply belong to no request: the reply stands, and the connection is not used again.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ __all__ = ["Incoming", "ProtocolError", "ResponseReader"]
 _HEAD_END = b"\r\n\r\n"
 _REASON = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _DEFAULTS = Limits()
+
+# From how many bytes on the rest of a body is not parsed: below, making another parser costs more than the copy.
+_BULK = 64 * 1024
 
 
 class ProtocolError(Exception):
@@ -64,6 +69,7 @@ class ResponseReader:
 
     __slots__ = (
         "_begun",
+        "_bulk",
         "_chunked",
         "_chunks",
         "_fields",
@@ -97,6 +103,7 @@ class ResponseReader:
         self._chunked = False
         self._reason = b""
         self._tail = b""
+        self._bulk: float = 0  # bytes still to come that are not parsed
         self._size = self._framing = self._chunks = self._total = self.buffered = 0
         self.reusable = False
         self.continued = False
@@ -118,9 +125,15 @@ class ResponseReader:
             if into.status == 101:
                 into.surplus = data
             return
+        if self._bulk:
+            self._take(data)
+            return
         before = self._total
         self._parse(data)
-        if self._chunked:
+        if not self._chunked:
+            if not into.complete:
+                self._consider_bulk()
+        else:
             self._framing += len(data) - (self._total - before)
             if self._framing - 16 * self._chunks - 2 * self._total > self._limits.framing:
                 raise ProtocolError(f"more than {self._limits.framing} bytes of chunk extensions or trailers")
@@ -143,6 +156,27 @@ class ResponseReader:
     def close(self) -> None:
         """Let go of the parser, which holds on to us."""
         self._parser = None
+
+    def _consider_bulk(self) -> None:
+        """Stop parsing where what is still to come is much, and has no structure."""
+        left = self.left()
+        if left > _BULK:
+            assert self._parser is not None
+            self._bulk = left
+            self.reusable = self._parser.should_keep_alive()  # valid once the reply is complete
+            self._parser = None
+
+    def _take(self, data: bytes) -> None:
+        into = self._into
+        if len(data) > self._bulk:
+            data = data[: int(self._bulk)]
+            self.reusable = False
+        size = len(data)
+        self._bulk -= size
+        self._total += size
+        self.buffered += size
+        into.pieces.append(data)
+        into.complete = not self._bulk
 
     def _feed_heads(self, data: bytes) -> bytes:
         """Feed up to the end of the reply's head, past interim ones, and return the rest."""
