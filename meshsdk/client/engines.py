@@ -6,19 +6,21 @@ from collections.abc import Callable, Mapping
 from typing import Literal, TypeVar
 
 from meshsdk.errors import ConfigError
+from meshsdk.wire.aio import AsyncioEngine
+from meshsdk.wire.blocking import BlockingEngine
 from meshsdk.wire.engine import AsyncEngine, Engine
 from meshsdk.wire.httpcore_engine import AsyncHttpcoreEngine, HttpcoreEngine
 
-__all__ = ["DEFAULT", "EngineName", "async_engine", "engine"]
+__all__ = ["AWAITING", "BLOCKING", "DEFAULT", "EngineName", "async_engine", "engine"]
 
-EngineName = Literal["httpcore"]
+EngineName = Literal["meshsdk", "httpcore"]
 
-DEFAULT: EngineName = "httpcore"
+DEFAULT: EngineName = "meshsdk"
 
 Clock = Callable[[], float]
 
-_BLOCKING: dict[str, Callable[[Clock], Engine]] = {"httpcore": HttpcoreEngine}
-_AWAITING: dict[str, Callable[[Clock], AsyncEngine]] = {"httpcore": AsyncHttpcoreEngine}
+BLOCKING: dict[str, Callable[[Clock], Engine]] = {"meshsdk": BlockingEngine, "httpcore": HttpcoreEngine}
+AWAITING: dict[str, Callable[[Clock], AsyncEngine]] = {"meshsdk": AsyncioEngine, "httpcore": AsyncHttpcoreEngine}
 
 M = TypeVar("M")
 
@@ -29,12 +31,12 @@ def engine(chosen: Engine | str, clock: Clock) -> Engine:
     Raises:
         ConfigError: there is none of that name.
     """
-    return _named(_BLOCKING, chosen)(clock) if isinstance(chosen, str) else chosen
+    return _named(BLOCKING, chosen)(clock) if isinstance(chosen, str) else chosen
 
 
 def async_engine(chosen: AsyncEngine | str, clock: Clock) -> AsyncEngine:
     """The same for asyncio."""
-    return _named(_AWAITING, chosen)(clock) if isinstance(chosen, str) else chosen
+    return _named(AWAITING, chosen)(clock) if isinstance(chosen, str) else chosen
 
 
 def _named(engines: Mapping[str, M], name: str) -> M:

@@ -1,7 +1,8 @@
 """The mesh's errors as httpx errors: caught by either name, chosen by one table. For httpx2 there are the same.
 
-meshsdk.DeadlineExceeded       httpx.ReadTimeout, or ConnectTimeout where nothing was sent
-meshsdk.ConnectFailed          httpx.ConnectError, or ConnectTimeout where connecting took too long
+meshsdk.DeadlineExceeded       httpx.ReadTimeout, WriteTimeout where the request was not taken, ConnectTimeout where
+                               nothing was sent, or PoolTimeout where no connection came free
+meshsdk.ConnectFailed          httpx.ConnectError, or ConnectTimeout where connecting took too long, or PoolTimeout
 meshsdk.ConnectionLost         httpx.ReadError
 meshsdk.BadReply               httpx.RemoteProtocolError
 meshsdk.Refused and its kinds  httpx.ConnectError: nothing was sent
@@ -37,8 +38,11 @@ __all__ = [
     "InvalidUrl",
     "NoEndpoint",
     "Overloaded",
+    "PoolDeadlineExceeded",
+    "PoolTimedOut",
     "RateLimited",
     "UnknownService",
+    "WriteDeadlineExceeded",
     "errors_of",
 ]
 
@@ -79,12 +83,24 @@ class ConnectDeadlineExceeded(errors.DeadlineExceeded, httpx.ConnectTimeout):
     """`meshsdk.DeadlineExceeded` for httpx: nothing was sent."""
 
 
+class PoolDeadlineExceeded(errors.DeadlineExceeded, httpx.PoolTimeout):
+    """`meshsdk.DeadlineExceeded` for httpx: every connection allowed to the instance was in use."""
+
+
+class WriteDeadlineExceeded(errors.DeadlineExceeded, httpx.WriteTimeout):
+    """`meshsdk.DeadlineExceeded` for httpx: the instance did not take the request."""
+
+
 class ConnectFailed(errors.ConnectFailed, httpx.ConnectError):
     """`meshsdk.ConnectFailed` for httpx."""
 
 
 class ConnectTimedOut(errors.ConnectFailed, httpx.ConnectTimeout):
     """`meshsdk.ConnectFailed` for httpx, where connecting took longer than `timeouts.connect`."""
+
+
+class PoolTimedOut(errors.ConnectFailed, httpx.PoolTimeout):
+    """`meshsdk.ConnectFailed` for httpx, where no connection came free within `pool` of the request's own timeout."""
 
 
 class ConnectionLost(errors.ConnectionLost, httpx.ReadError):
@@ -112,8 +128,16 @@ _TABLE: dict[type[errors.CallError], type[errors.CallError]] = {
 }
 
 
+# By the name of the cause too: httpcore has these, and our own engines name theirs alike.
+_WAITS: dict[tuple[type[errors.CallError], str], type[errors.CallError]] = {
+    (DeadlineExceeded, "PoolTimeout"): PoolDeadlineExceeded,
+    (ConnectFailed, "PoolTimeout"): PoolTimedOut,
+    (DeadlineExceeded, "WriteTimeout"): WriteDeadlineExceeded,
+}
+
 _KINDS: tuple[type[errors.MeshError], ...] = (
     *_TABLE.values(),
+    *_WAITS.values(),
     CallFailed,
     ConnectDeadlineExceeded,
     ConnectTimedOut,
@@ -171,6 +195,8 @@ def __getattr__(name: str) -> Any:
 
 def _kind(error: errors.CallError, failure: Failure | None) -> type[errors.CallError]:
     kind = next((_TABLE[base] for base in type(error).__mro__ if base in _TABLE), CallFailed)
+    if failure is not None and (waited := _WAITS.get((kind, type(failure.cause).__name__))):
+        return waited
     if kind is DeadlineExceeded and (failure is None or failure.phase <= Phase.NOT_WRITTEN):
         return ConnectDeadlineExceeded
     if kind is ConnectFailed and failure is not None and isinstance(failure.cause, TimeoutError):

@@ -69,7 +69,8 @@ class Outgoing:
         self._extensions = extensions
         self._waits = _waits(extensions.get("timeout"))
         self._most = max_connections
-        self._body = stream if isinstance(stream, known) else _Once(stream, call)
+        # Asking for `content` would fail after a redirect, which hands the stream on and not the bytes.
+        self._body = request.read() if isinstance(stream, known) else _Once(stream, call)
 
     def request(self, attempt: Attempt, trace: Headers) -> Request:
         """The request of one try."""

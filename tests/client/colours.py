@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from meshsdk.client import AsyncMeshTransport, MeshTransport, async_client, client, library
+from meshsdk.client import DEFAULT, AsyncMeshTransport, MeshTransport, async_client, client, library
 from meshsdk.core.events import AttemptEnded, CallEnded, Event
 from meshsdk.core.plan import Plan
 from meshsdk.policy.effective import DEFAULTS
@@ -75,12 +75,13 @@ class Blocking:
 
     Pieces = Pieces
 
-    def __init__(self, module: ModuleType = httpx) -> None:
+    def __init__(self, module: ModuleType = httpx, engine: str = DEFAULT) -> None:
         self.httpx: Any = module
+        self.engine = engine
         self.errors = library(module).errors
 
     def transport(self, mesh: Mesh, **options: Any) -> MeshTransport:
-        return library(self.httpx).MeshTransport(mesh.directory, **options)
+        return library(self.httpx).MeshTransport(mesh.directory, **{"engine": self.engine, **options})
 
     @asynccontextmanager
     async def client(self, mesh: Mesh, **options: Any) -> AsyncIterator[Caller]:
@@ -94,8 +95,17 @@ class Blocking:
 
             yield Caller(request, begin)
 
+    def hook(self, do: Callable[[Any], Any]) -> Any:
+        return do
+
     async def read(self, response: httpx.Response) -> bytes:
         return await asyncio.to_thread(response.read)
+
+    async def pieces(self, response: httpx.Response, how: str, *arguments: Any) -> list[Any]:
+        return await asyncio.to_thread(lambda: list(getattr(response, f"iter_{how}")(*arguments)))
+
+    async def network(self, stream: Any, do: str, *arguments: Any) -> Any:
+        return await asyncio.to_thread(getattr(stream, do), *arguments)
 
     async def some(self, response: httpx.Response) -> bytes:
         return next(response.iter_raw())
@@ -109,12 +119,13 @@ class Awaiting:
 
     Pieces = AsyncPieces
 
-    def __init__(self, module: ModuleType = httpx) -> None:
+    def __init__(self, module: ModuleType = httpx, engine: str = DEFAULT) -> None:
         self.httpx: Any = module
+        self.engine = engine
         self.errors = library(module).errors
 
     def transport(self, mesh: Mesh, **options: Any) -> AsyncMeshTransport:
-        return library(self.httpx).AsyncMeshTransport(mesh.directory, **options)
+        return library(self.httpx).AsyncMeshTransport(mesh.directory, **{"engine": self.engine, **options})
 
     @asynccontextmanager
     async def client(self, mesh: Mesh, **options: Any) -> AsyncIterator[Caller]:
@@ -125,8 +136,20 @@ class Awaiting:
 
             yield Caller(http.request, begin)
 
+    def hook(self, do: Callable[[Any], Any]) -> Any:
+        async def awaited(value: Any) -> Any:
+            return do(value)
+
+        return awaited
+
     async def read(self, response: httpx.Response) -> bytes:
         return await response.aread()
+
+    async def pieces(self, response: httpx.Response, how: str, *arguments: Any) -> list[Any]:
+        return [piece async for piece in getattr(response, f"aiter_{how}")(*arguments)]
+
+    async def network(self, stream: Any, do: str, *arguments: Any) -> Any:
+        return await getattr(stream, "aclose" if do == "close" else do)(*arguments)
 
     async def some(self, response: httpx.Response) -> bytes:
         return await anext(response.aiter_raw())

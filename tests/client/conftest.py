@@ -7,6 +7,7 @@ import httpx
 import httpx2
 import pytest
 
+from meshsdk.client.engines import AWAITING, BLOCKING
 from tests.client.colours import Awaiting, Blocking, Colour
 from tests.wire.scripted import Script, Server
 
@@ -24,9 +25,15 @@ def serve() -> Iterator[Callable[..., Server]]:
         yield start
 
 
-COLOURS = [Blocking(httpx), Awaiting(httpx), Blocking(httpx2), Awaiting(httpx2)]
+# Both engines under httpx, the default one under httpx2 too.
+COLOURS: list[Colour] = [
+    *(Blocking(httpx, engine) for engine in BLOCKING),
+    *(Awaiting(httpx, engine) for engine in AWAITING),
+    Blocking(httpx2),
+    Awaiting(httpx2),
+]
 
 
-@pytest.fixture(params=COLOURS, ids=lambda colour: f"{type(colour).__name__}-{colour.httpx.__name__}")
+@pytest.fixture(params=COLOURS, ids=lambda colour: f"{type(colour).__name__}-{colour.httpx.__name__}-{colour.engine}")
 def colour(request: pytest.FixtureRequest) -> Colour:
     return request.param

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,7 +15,7 @@ import uvloop
 
 from meshsdk.client import AsyncMeshTransport, MeshTransport, async_client, client
 from tests.client.colours import QUICK, Mesh
-from tests.wire.scripted import Server, answering, eventually, reply
+from tests.wire.scripted import Peer, Server, answering, eventually, reply
 
 Serve = Callable[..., Server]
 
@@ -91,8 +92,18 @@ def test_two_loops_at_the_same_time(serve: Serve) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 def test_a_forked_child_uses_none_of_its_parents_connections(serve: Serve) -> None:
-    server = serve(answering())
-    mesh = Mesh(server)
+    forked = threading.Event()
+
+    def in_two_halves(peer: Peer) -> None:
+        first = server.connections == 1
+        while peer.request() is not None:
+            peer.send(reply()[:-1])
+            if first:
+                forked.wait(10)
+            peer.send(b"k")
+
+    server = serve(in_two_halves)
+    mesh = Mesh(server, plan=PATIENT)
     with client(MeshTransport(mesh.directory)) as http:
         held = http.send(http.build_request("GET", "http://payments/"), stream=True)
         http.get("http://payments/")
@@ -102,6 +113,7 @@ def test_a_forked_child_uses_none_of_its_parents_connections(serve: Serve) -> No
             os._exit(_in_child(http))
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert server.connections == 3, "the child opened one of its own"
+        forked.set()
         assert held.read() == b"ok", "and left the parent's alone"
         http.get("http://payments/")
         assert server.connections == 3
