@@ -20,6 +20,7 @@ from meshsdk.wire.http1 import Head, Limits, write_head
 from meshsdk.wire.loops import PerLoop
 from meshsdk.wire.pooling import Pooling
 from meshsdk.wire.security import Secure
+from meshsdk.wire.steps import astep
 
 __all__ = ["AsyncioEngine"]
 
@@ -64,14 +65,10 @@ class AsyncioEngine:
         if bounds.deadline <= now:
             raise TransportFailure(late(Phase.NOT_CONNECTED, in_body=False, overdue=True))
         pool = pools.pool(endpoint, bounds.max_connections)
-        connection = pool.take(now) or await _Ticket.wait(pool, bounds)
-        while not connection.alive:  # it closed between being granted and being noticed
-            connection = pool.take(now) or await _Ticket.wait(pool, bounds)
-        reply = AsyncioReply(connection)
-        if whole and not head.expects:
-            connection.start(reply, request.method, head.data + body if body else head.data, bounds)  # type: ignore[operator]
-        else:
-            _begin_upload(connection, reply, request, head, bounds)
+        connection = pool.take(now)
+        if request.extensions and "trace" in request.extensions:
+            return await _traced(pool, connection, request, head, bounds)
+        reply = _start(connection or await _wait(pool, bounds), request, head, bounds)
         await reply.head()
         return reply
 
@@ -134,10 +131,49 @@ class _Ticket(Waiter):
             self._future.set_exception(TransportFailure(failure))
 
 
-def _begin_upload(connection: Connection, reply: AsyncioReply, request: Request, head: Head, bounds: Bounds) -> None:
-    connection.start(reply, request.method, head.data, bounds, uploading=True)
+async def _wait(pool: Pool, bounds: Bounds) -> Connection:
+    connection = await _Ticket.wait(pool, bounds)
+    while not connection.alive:  # it closed between being granted and being noticed
+        connection = await _Ticket.wait(pool, bounds)
+    return connection
+
+
+def _start(connection: Connection, request: Request, head: Head, bounds: Bounds) -> AsyncioReply:
+    """Send the request, or begin to, over a connection that was just found alive."""
+    reply = AsyncioReply(connection)
     body = cast("bytes | AsyncIterable[bytes]", request.body)
-    reply.carry(asyncio.create_task(upload(connection, reply, body, head.length, head.expects)))
+    if isinstance(body, bytes) and not head.expects:
+        connection.start(reply, request.method, head.data + body if body else head.data, bounds)
+    else:
+        connection.start(reply, request.method, head.data, bounds, uploading=True)
+        reply.carry(asyncio.create_task(upload(connection, reply, body, head.length, head.expects)))
+    return reply
+
+
+async def _traced(
+    pool: Pool, connection: Connection | None, request: Request, head: Head, bounds: Bounds
+) -> AsyncioReply:
+    """Send, telling the `trace` extension of each step; what that raises is the caller's."""
+    trace = request.extensions["trace"]
+    try:
+        if connection is None:
+            async with astep(trace, "connection.connect_tcp", host=pool.endpoint.address, port=pool.endpoint.port):
+                connection = await _wait(pool, bounds)
+        await trace("http11.send_request_headers.started", {"method": request.method, "target": request.target})
+    except BaseException:
+        if connection is not None:
+            pool.release(connection)
+        raise
+    reply = _start(connection if connection.alive else await _wait(pool, bounds), request, head, bounds)
+    try:
+        await trace("http11.send_request_headers.complete", {})
+        async with astep(trace, "http11.receive_response_headers") as result:
+            await reply.head()
+            result["return_value"] = (reply.status, reply.reason, reply.headers)
+    except BaseException:
+        reply.abandon()
+        raise
+    return reply
 
 
 def _in_clear(endpoint: Endpoint) -> None:  # noqa: ARG001 - the interface of `Secure`

@@ -8,17 +8,18 @@ import time
 import weakref
 from collections.abc import Callable, Collection, Iterable
 from math import inf
-from typing import cast
+from typing import Any, cast
 
 from meshsdk.core.model import Endpoint, Phase, TransportFailure
 from meshsdk.wire.blocking.connection import BlockingConnection
 from meshsdk.wire.blocking.reply import BlockingLane, BlockingLanes, BlockingReply, Lease
 from meshsdk.wire.engine import Bounds, Request
 from meshsdk.wire.failures import busy, crowded, late
-from meshsdk.wire.http1 import Limits, write_head
+from meshsdk.wire.http1 import Head, Limits, write_head
 from meshsdk.wire.lanes import Lanes
 from meshsdk.wire.pooling import Pooling
 from meshsdk.wire.security import Secure
+from meshsdk.wire.steps import step
 
 __all__ = ["BlockingEngine"]
 
@@ -61,6 +62,8 @@ class BlockingEngine:
         body = cast("bytes | Iterable[bytes]", request.body)
         length = len(body) if isinstance(body, bytes) else None
         head = write_head(request.method, request.target, request.headers, length)
+        if request.extensions and "trace" in request.extensions:
+            return self._traced(endpoint, request, head, body, bounds)
         connection, lease = self._take(endpoint, bounds)
         reply = BlockingReply(connection, lease)
         try:
@@ -97,7 +100,7 @@ class BlockingEngine:
         for connection in lanes.inherited():
             connection.drop()
 
-    def _take(self, endpoint: Endpoint, bounds: Bounds) -> tuple[BlockingConnection, Lease]:
+    def _take(self, endpoint: Endpoint, bounds: Bounds, trace: Any = None) -> tuple[BlockingConnection, Lease]:
         """A connection that is open, and the right to use it."""
         lanes = self._lanes
         now = self._clock()
@@ -109,21 +112,28 @@ class BlockingEngine:
         except BaseException:
             lanes.leave(lane)
             raise
-        connection = lanes.reuse(lane)
-        if connection is not None:
-            return connection, Lease(lanes, lane, connection)
-        secure = self._secure
-        connection = BlockingConnection(
-            endpoint, secure(endpoint) if secure else None, self._clock, self._limits, self._pooling
-        )
-        lanes.opened(lane, connection)
-        lease = Lease(lanes, lane, connection)
+        lease = Lease(lanes, lane)
         try:
-            connection.open(bounds)
+            connection = lease.connection = lanes.reuse(lane)
+            if connection is None:
+                connection = self._open(lease, lane, bounds, trace)
         except BaseException:
             lease.end(good=False)
             raise
         return connection, lease
+
+    def _open(self, lease: Lease, lane: BlockingLane, bounds: Bounds, trace: Any) -> BlockingConnection:
+        endpoint = lane.endpoint
+        security = self._secure(endpoint) if self._secure else None
+        connection = BlockingConnection(endpoint, security, self._clock, self._limits, self._pooling)
+        self._lanes.opened(lane, connection)
+        lease.connection = connection
+        if trace is None:
+            connection.open(bounds)
+        else:
+            with step(trace, "connection.connect_tcp", host=endpoint.address, port=endpoint.port):
+                connection.open(bounds)
+        return connection
 
     def _pass(self, lane: BlockingLane, bounds: Bounds, now: float) -> None:
         """Wait until one of the connections allowed is free."""
@@ -136,6 +146,25 @@ class BlockingEngine:
         most = min(bounds.deadline - now, bounds.pool)
         if not gate.acquire(timeout=None if most == inf else most):
             raise TransportFailure(busy(bounds.max_connections))
+
+    def _traced(
+        self, endpoint: Endpoint, request: Request, head: Head, body: bytes | Iterable[bytes], bounds: Bounds
+    ) -> BlockingReply:
+        """Send, telling the `trace` extension of each step; what that raises is the caller's."""
+        trace = request.extensions["trace"]
+        connection, lease = self._take(endpoint, bounds, trace)
+        reply = BlockingReply(connection, lease)
+        try:
+            with step(trace, "http11.send_request_headers", method=request.method, target=request.target):
+                pass
+            with step(trace, "http11.receive_response_headers") as result:
+                connection.exchange(reply, request.method, head, body, bounds)
+                result["return_value"] = (reply.status, reply.reason, reply.headers)
+        except BaseException:
+            reply.abandon()
+            raise
+        reply.settle()
+        return reply
 
     def _close_spent(self) -> None:
         while (connection := self._lanes.spent()) is not None:

@@ -25,25 +25,26 @@ _VERSIONS = {"1.1": b"HTTP/1.1", "1.0": b"HTTP/1.0"}
 
 
 class Lease:
-    """The right to use one connection; given back once."""
+    """The right to use one connection, taken with the lane's gate passed; given back once."""
 
-    __slots__ = ("_connection", "_lane", "_lanes", "_over")
+    __slots__ = ("_lane", "_lanes", "_over", "connection")
 
-    def __init__(self, lanes: BlockingLanes, lane: BlockingLane, connection: BlockingConnection) -> None:
+    def __init__(self, lanes: BlockingLanes, lane: BlockingLane) -> None:
         self._lanes = lanes
         self._lane = lane
-        self._connection = connection
         self._over = False
+        self.connection: BlockingConnection | None = None
 
     def end(self, good: bool) -> None:
         """Give the connection back: as one that carries another request (`good`), or to be closed."""
         if self._over:
             return
         self._over = True
-        lanes, lane, connection = self._lanes, self._lane, self._connection
-        if good:
-            connection.rest()
-        lanes.let_go(lane, connection, good)
+        lanes, lane, connection = self._lanes, self._lane, self.connection
+        if connection is not None:
+            if good:
+                connection.rest()
+            lanes.let_go(lane, connection, good)
         if lane.gate is not None:
             lane.gate.release()
         lanes.leave(lane)
