@@ -286,6 +286,7 @@ class Pools:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.watch.close()
+        await asyncio.sleep(0)  # a transport closes its socket in the loop's next turn
 
     def _sweep(self) -> None:
         self._sweeping = None
