@@ -23,11 +23,9 @@ from meshsdk.telemetry.sinks import Fanout
 from meshsdk.testing import StaticDirectory
 from meshsdk.wire.engine import Bounds, Request
 
-# The one place to switch: the engines that are measured, and how a request without a body is told to them.
+# The one place to switch: the engines that are measured.
 from meshsdk.wire.httpcore_engine import AsyncHttpcoreEngine as AsyncEngine
 from meshsdk.wire.httpcore_engine import HttpcoreEngine as BlockingEngine
-
-NO_BODY: Any = httpx.ByteStream(b"")
 
 __all__ = ["ASYNC", "SYNC", "AsyncCaller", "Caller", "begin_trace", "ours", "ours_sync"]
 
@@ -151,7 +149,7 @@ class Sent:
 
     def parts(self, target: str) -> tuple[Endpoint, Request, Bounds]:
         now = time.monotonic()
-        request = Request("GET", target.encode(), self.fields, NO_BODY, {})
+        request = Request("GET", target.encode(), self.fields, b"", {})
         return self.endpoint, request, Bounds(now + 5, now + 15, 1.0, 300.0, max_connections=256)
 
 

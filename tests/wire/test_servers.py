@@ -108,13 +108,11 @@ async def wire(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
 Field = tuple[bytes, bytes]
 
 
-async def call(
-    wire: Any, server: Started, path: str, *fields: Field, method: str = "GET", body: Any = None
-) -> Answered:
+async def call(wire: Any, server: Started, path: str, *fields: Field, method: str = "GET", body: Any = b"") -> Answered:
     endpoint = Endpoint(server.name, "127.0.0.1", server.port)
     headers = [(b"Host", b"payments"), *fields]
     until = time.monotonic() + 10
-    request = Request(method, path.encode(), headers, body or Pieces(), {})
+    request = Request(method, path.encode(), headers, body, {})
     found: Answered = await wire.call(endpoint, request, Bounds(deadline=until, body_deadline=until))
     return found
 
