@@ -44,7 +44,7 @@ _TRANSPORT_OPTIONS: dict[str, tuple[object, ...]] = {
 _DETOURS = ("proxy", "proxies", "mounts")
 
 
-def client(transport: MeshTransport, **options: Any) -> httpx.Client:
+def client(transport: MeshTransport, /, **options: Any) -> httpx.Client:
     """An `httpx.Client` on the mesh; an `httpx2.Client` where the transport is for httpx2.
 
     `timeout` is None unless given: the policy bounds a call, and what is given here bounds single operations on top.
@@ -62,7 +62,7 @@ def client(transport: MeshTransport, **options: Any) -> httpx.Client:
     return made
 
 
-def async_client(transport: AsyncMeshTransport, **options: Any) -> httpx.AsyncClient:
+def async_client(transport: AsyncMeshTransport, /, **options: Any) -> httpx.AsyncClient:
     """An `httpx.AsyncClient` on the mesh; as `client`."""
     name = transport.library.__name__
     _check(options, "async_transport", f"{name}.AsyncHTTPTransport", f"{name}.AsyncClient")

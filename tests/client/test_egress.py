@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from meshsdk import errors
-from meshsdk.client import AsyncMeshTransport, MeshTransport, async_client, client
+from meshsdk.client import MeshTransport, client
 from meshsdk.telemetry.context import Inbound, current
 from meshsdk.telemetry.propagate import extract
 from tests.client.colours import Blocking, Colour, Mesh
@@ -94,15 +94,6 @@ async def test_proxy_variables_do_not_take_calls_away(
         else:
             async with colour.httpx.AsyncClient(transport=wrapped) as plain:
                 assert (await plain.get("http://payments/")).status_code == 200
-
-
-@pytest.mark.parametrize("option", ["verify", "cert", "http1", "http2", "limits", "proxy"])
-async def test_options_that_would_do_nothing_are_refused(option: str) -> None:
-    directory = Mesh().directory
-    with pytest.raises(errors.ConfigError, match=rf"{option}=.*egress="):
-        client(MeshTransport(directory), **{option: "x"})
-    with pytest.raises(errors.ConfigError, match=r"mesh\.async_transport.*egress=httpx\.AsyncHTTPTransport"):
-        async_client(AsyncMeshTransport(directory), **{option: "x"})
 
 
 def test_the_policy_rules_time_unless_told_otherwise() -> None:

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import httpx
+import httpx2
 import pytest
 
-from meshsdk.client import async_client, client
+from meshsdk.client import AsyncMeshTransport, async_client, client
 from meshsdk.errors import ConfigError, MeshError
 from tests.client.colours import ONCE, QUICK, Blocking, Colour, Mesh
 from tests.wire.scripted import Peer, Server, after_request, answering, deaf_port, eventually, reply
@@ -328,25 +330,23 @@ async def test_write_timeout(colour: Colour, serve: Serve) -> None:
 
 
 async def test_a_transport_under_the_other_librarys_client(colour: Colour, serve: Serve) -> None:
-    httpx = pytest.importorskip({"httpx": "httpx2", "httpx2": "httpx"}[colour.httpx.__name__])
+    other = {httpx: httpx2, httpx2: httpx}[colour.httpx]
     mesh = Mesh(serve(answering()))
-    says = rf"is for {colour.httpx.__name__} .* a client of {httpx.__name__}: .*transport\(library={httpx.__name__}\)"
+    says = rf"is for {colour.httpx.__name__} .* a client of {other.__name__}: .*transport\(library={other.__name__}\)"
     transport = colour.transport(mesh)
     if isinstance(colour, Blocking):
-        with httpx.Client(transport=transport) as http, pytest.raises(ConfigError, match=says):
+        with other.Client(transport=transport) as http, pytest.raises(ConfigError, match=says):
             http.get(URL)
     else:
-        async with httpx.AsyncClient(transport=transport) as ahttp:
+        async with other.AsyncClient(transport=transport) as ahttp:
             with pytest.raises(ConfigError, match=says):
                 await ahttp.get(URL)
     with pytest.raises(ConfigError, match=f"must be an {colour.httpx.__name__}"):
-        colour.transport(mesh, egress=httpx.MockTransport(lambda _: None))
+        colour.transport(mesh, egress=other.MockTransport(lambda _: None))
     mesh.assert_at_rest()
 
 
 async def test_a_trace(colour: Colour, serve: Serve) -> None:
-    if colour.engine != "httpcore":
-        pytest.skip("its own events are not httpcore's")
     seen: list[str] = []
 
     def note(event: str, info: dict[str, Any]) -> None:
@@ -359,7 +359,15 @@ async def test_a_trace(colour: Colour, serve: Serve) -> None:
     async with colour.client(Mesh(serve(answering()))) as http:
         await http.get(URL, extensions={"trace": trace})
     assert "http11.send_request_headers.started" in seen
-    assert seen[-1] == "http11.response_closed.complete"
+    assert seen.index("connection.connect_tcp.complete") < seen.index("http11.send_request_headers.started")
+    assert "http11.receive_response_headers.complete" in seen
+
+
+def test_where_no_asyncio_runs() -> None:
+    transport = AsyncMeshTransport(Mesh("127.0.0.1:1").directory)
+    call = transport.handle_async_request(httpx.Request("GET", URL))
+    with pytest.raises(ConfigError, match=r"asyncio.*trio.*in a thread"):
+        call.send(None)
 
 
 async def test_egress_is_the_librarys_own(colour: Colour, serve: Serve) -> None:
