@@ -80,7 +80,7 @@ Script = Callable[[Peer], None]
 
 @dataclass
 class Server:
-    """Listens on a port of its own; `heads` are the requests that came."""
+    """Listens on a port of its own; `heads` are the requests that came, `go_on` is for the script to wait for."""
 
     script: Script
     family: socket.AddressFamily = socket.AF_INET
@@ -92,6 +92,7 @@ class Server:
         self.host = "::1" if self.family == socket.AF_INET6 else "127.0.0.1"
         self._socket = socket.create_server((self.host, 0), family=self.family, backlog=256)
         self.port = self._socket.getsockname()[1]
+        self.go_on = threading.Event()
         self._stopped = threading.Event()
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
@@ -104,6 +105,7 @@ class Server:
 
     def close(self) -> None:
         self._stopped.set()
+        self.go_on.set()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()

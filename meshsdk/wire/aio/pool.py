@@ -215,15 +215,16 @@ class Pool(Owner):
     async def _opened(self, bounds: Bounds) -> Connection | Failure:
         home = self._home
         left = bounds.deadline - home.clock()
+        bound = asyncio.timeout(_none_if_inf(min(left, bounds.connect)))
         try:
-            async with asyncio.timeout(_none_if_inf(min(left, bounds.connect))):
+            async with bound:
                 return await dial(self.endpoint, home.secure(self.endpoint), self._make)
         except TimeoutError as error:
+            if not bound.expired():
+                return unconnected(error)  # the system's own patience ended
             if left > bounds.connect:
                 return connect_timed_out(bounds.connect)
-            if home.clock() >= bounds.deadline:
-                return late(Phase.NOT_CONNECTED, in_body=False, overdue=True)
-            return unconnected(error)  # the system's own patience ended
+            return late(Phase.NOT_CONNECTED, in_body=False, overdue=True)
         except (OSError, UnicodeError, PeerRejected) as error:
             return unconnected(error)
 
