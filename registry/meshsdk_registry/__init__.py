@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from meshsdk_registry.address import ConsulAddress
+from meshsdk_registry.connect_model import HeaderMatch, Intention, Leaf, Permission, Root, Roots
 from meshsdk_registry.consul import Consul
 from meshsdk_registry.errors import (
     Conflict,
@@ -35,7 +36,15 @@ from meshsdk_registry.model import (
 )
 from meshsdk_registry.names import MAX_VALUE, check_key, check_prefix, check_registration, check_service
 from meshsdk_registry.outage import Back, Lost
-from meshsdk_registry.watch import WAIT, Changed, watch_instances, watch_keys
+from meshsdk_registry.watch import (
+    WAIT,
+    Changed,
+    watch_instances,
+    watch_intentions,
+    watch_keys,
+    watch_leaf,
+    watch_roots,
+)
 
 __all__ = [
     "DRAINING",
@@ -54,21 +63,27 @@ __all__ = [
     "ConsulAddress",
     "Denied",
     "Event",
+    "HeaderMatch",
     "Health",
     "Heartbeat",
     "Held",
     "Instance",
+    "Intention",
     "KeyValue",
+    "Leaf",
     "LocalService",
     "Lost",
     "Missing",
     "Misunderstood",
     "NoLeader",
     "Operation",
+    "Permission",
     "Registered",
     "Registration",
     "RegistryError",
     "Rejected",
+    "Root",
+    "Roots",
     "ServerFault",
     "TooLarge",
     "TooManyConnections",
@@ -79,5 +94,8 @@ __all__ = [
     "check_service",
     "listen_for",
     "watch_instances",
+    "watch_intentions",
     "watch_keys",
+    "watch_leaf",
+    "watch_roots",
 ]

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import ssl
-from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from consul.callback import CB
 
 from meshsdk_registry import decode
-from meshsdk_registry.address import ConsulAddress
+from meshsdk_registry.connect import Connect
 from meshsdk_registry.errors import Missing, TooLarge
-from meshsdk_registry.index import MAX_WAIT
 from meshsdk_registry.model import (
     AgentInfo,
     Answer,
@@ -31,12 +27,9 @@ from meshsdk_registry.model import (
     Registration,
 )
 from meshsdk_registry.names import MAX_VALUE, check_key, check_prefix, check_registration, check_service
-from meshsdk_registry.token import Token, token_source
-from meshsdk_registry.transport import PyConsul, Reply, Transport, misunderstood
+from meshsdk_registry.session import duration, read
 
 __all__ = ["Consul"]
-
-T = TypeVar("T")
 
 MAX_OPERATIONS = 64
 """Of one transaction, in Consul's code (`maxTxnOps`)."""
@@ -45,7 +38,7 @@ MAX_OUTPUT = 4096
 """Bytes of a check's output that the agent keeps (`check_output_max_size`)."""
 
 
-class Consul:
+class Consul(Connect):
     """A client of one Consul agent. Use it in one event loop; `async with` or `aclose` ends it.
 
     Args:
@@ -58,56 +51,23 @@ class Consul:
         timeout: seconds for connecting and for an answer; a blocking query's wait is added.
     """
 
-    def __init__(
-        self,
-        url: str = "http://127.0.0.1:8500",
-        *,
-        token: Token = None,
-        token_file: str | os.PathLike[str] | None = None,
-        datacenter: str | None = None,
-        tls: ssl.SSLContext | None = None,
-        stale: bool = True,
-        timeout: float = 5.0,
-    ) -> None:
-        address = ConsulAddress.parse(url)
-        self.url = address.url
-        self.datacenter = datacenter
-        self._stale = stale
-        self._transport = Transport(address, token=token_source(token, token_file), tls=tls, timeout=timeout)
-        self._api: Any = PyConsul(self._transport, datacenter)  # Any: py-consul is half typed
-
-    def __repr__(self) -> str:
-        return f"<Consul {self.url}>"
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Close all connections; blocked queries end with an error."""
-        await self._transport.close()
-
     # --- the agent ----------------------------------------------------------------------------------
 
     async def leader(self) -> str | None:
         """Return the address of the servers' leader, or None while there is none."""
-        return _read(await self._api.status.leader(), _text).value or None
+        return read(await self._api.status.leader(), _text).value or None
 
     async def agent_info(self) -> AgentInfo:
         """Return who answers: node, datacenter, version."""
-        return _read(await self._api.agent.self(), decode.agent_info).value
+        return read(await self._api.agent.self(), decode.agent_info).value
 
     async def local_services(self) -> Mapping[str, LocalService]:
         """Return what is registered with this agent, by service id."""
-        return _read(await self._api.agent.services(), decode.local_services).value
+        return read(await self._api.agent.services(), decode.local_services).value
 
     async def local_checks(self) -> Mapping[str, Check]:
         """Return this agent's checks by id; maintenance is one, with its reason as notes."""
-        return _read(await self._api.agent.checks(), decode.local_checks).value
+        return read(await self._api.agent.checks(), decode.local_checks).value
 
     async def register(self, registration: Registration) -> None:
         """Register an instance with a TTL check. It stays as healthy as its check was: `pass_ttl` must follow.
@@ -119,8 +79,8 @@ class Consul:
         check = {
             "CheckID": new.check_id,
             "Name": f"heartbeat of {new.id}",
-            "TTL": _duration(new.ttl),
-            "DeregisterCriticalServiceAfter": _duration(new.deregister_after),
+            "TTL": duration(new.ttl),
+            "DeregisterCriticalServiceAfter": duration(new.deregister_after),
         }
         await self._api.agent.service.register(
             new.service,
@@ -161,7 +121,7 @@ class Consul:
     async def services(self, *, index: int = 0, wait: float = 0.0) -> Answer[Mapping[str, tuple[str, ...]]]:
         """Return the names of all services with their tags. See `instances` for `index` and `wait`."""
         reply = await self._get("/v1/catalog/services", index, wait, self.datacenter, *self._any_server)
-        return _read(reply, lambda pair: decode.services(pair[1]))
+        return read(reply, lambda pair: decode.services(pair[1]))
 
     async def instances(
         self, service: str, *, index: int = 0, wait: float = 0.0, datacenter: str | None = None
@@ -174,26 +134,26 @@ class Consul:
         """
         path = f"/v1/health/service/{check_service(service)}"
         reply = await self._get(path, index, wait, datacenter or self.datacenter, *self._any_server)
-        return _read(reply, lambda pair: decode.instances(pair[1]))
+        return read(reply, lambda pair: decode.instances(pair[1]))
 
     async def checks(self, service: str, *, index: int = 0, wait: float = 0.0) -> Answer[tuple[Check, ...]]:
         """Return the checks of a service's instances with their outputs. See `instances` for `index` and `wait`."""
         path = f"/v1/health/checks/{check_service(service)}"
         reply = await self._get(path, index, wait, self.datacenter, *self._any_server)
-        return _read(reply, lambda pair: decode.checks(pair[1]))
+        return read(reply, lambda pair: decode.checks(pair[1]))
 
     # --- KV -----------------------------------------------------------------------------------------
 
     async def key(self, key: str, *, index: int = 0, wait: float = 0.0) -> Answer[KeyValue | None]:
         """Return one key as the leader knows it, or None. See `instances` for `index` and `wait`."""
         reply = await self._get(f"/v1/kv/{check_key(key)}", index, wait, self.datacenter)
-        return _read(reply, lambda pair: decode.key_values(pair[1])[0] if pair[1] else None)
+        return read(reply, lambda pair: decode.key_values(pair[1])[0] if pair[1] else None)
 
     async def keys(self, prefix: str, *, index: int = 0, wait: float = 0.0) -> Answer[tuple[KeyValue, ...]]:
         """Return all keys under a prefix, none if it does not exist. See `instances` for `index` and `wait`."""
         path = f"/v1/kv/{check_prefix(prefix)}"
         reply = await self._get(path, index, wait, self.datacenter, ("recurse", ""), *self._any_server)
-        return _read(reply, lambda pair: decode.key_values(pair[1] or []))
+        return read(reply, lambda pair: decode.key_values(pair[1] or []))
 
     async def put(self, key: str, value: bytes, *, cas: int | None = None, flags: int = 0) -> bool:
         """Write a key; return False when `cas` is no longer its ModifyIndex (0: it must not exist yet).
@@ -205,11 +165,11 @@ class Consul:
             raise TooLarge(
                 f"key {key!r} at {self.url}: {len(value)} bytes are over Consul's {MAX_VALUE}; split the value"
             )
-        return _read(await self._api.kv.put(check_key(key), value, cas=cas, flags=flags or None), _truth).value
+        return read(await self._api.kv.put(check_key(key), value, cas=cas, flags=flags or None), _truth).value
 
     async def delete(self, key: str, *, cas: int | None = None) -> bool:
         """Delete a key; return False when `cas` is no longer its ModifyIndex. A key that is not there is True."""
-        return _read(await self._api.kv.delete(check_key(key), cas=cas), _truth).value
+        return read(await self._api.kv.delete(check_key(key), cas=cas), _truth).value
 
     async def txn(self, operations: Sequence[Operation]) -> tuple[KeyValue, ...]:
         """Apply up to 64 operations at once or not at all; return the keys as they are now, read or written.
@@ -226,55 +186,13 @@ class Consul:
         size = len(json.dumps(payload))
         if size > MAX_VALUE:
             raise TooLarge(f"a transaction at {self.url}: {size} bytes are over Consul's {MAX_VALUE}; split it")
-        return _read(await self._api.txn.put(payload), _results).value
-
-    async def raw(self, method: str, path: str, params: Sequence[tuple[str, Any]] = (), data: str | None = None) -> Any:
-        """Send any request of Consul's API and return the parsed JSON, None for an empty body."""
-        asked = self._transport.request(
-            method, path, params, data, callback=lambda answer: json.loads(answer.body) if answer.body.strip() else None
-        )
-        return (await asked).value
-
-    @property
-    def _any_server(self) -> list[tuple[str, str]]:
-        return [("stale", "")] if self._stale else []
-
-    async def _get(self, path: str, index: int, wait: float, datacenter: str | None, *params: tuple[str, str]) -> Reply:
-        where = [("dc", datacenter)] if datacenter else []
-        asked = [*_blocking(index, wait), *where, *params]
-        return await self._transport.request("GET", path, asked, callback=CB.json(index=True))
+        return read(await self._api.txn.put(payload), _results).value
 
     async def _update(self, check_id: str, status: str, output: str) -> None:
         # Not py-consul's ttl_pass: it puts the output into the URL, where 4 KiB of it do not belong.
         body = json.dumps({"Status": status, "Output": _shortened(output)})
         path = f"/v1/agent/check/update/{check_id}"
         await self._transport.request("PUT", path, data=body, callback=CB.boolean())
-
-
-def _read(reply: Reply, decoder: Callable[[Any], T]) -> Answer[T]:
-    """Type a reply's body and headers, or raise `Misunderstood`."""
-    headers = reply.headers
-    try:
-        return Answer(
-            decoder(reply.value),
-            index=int(headers.get("X-Consul-Index", 0)),
-            known_leader=headers.get("X-Consul-KnownLeader", "true") == "true",
-            last_contact=int(headers.get("X-Consul-LastContact", 0)) / 1000,
-        )
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise misunderstood(reply.source, error) from error
-
-
-def _blocking(index: int, wait: float) -> list[tuple[str, Any]]:
-    if index <= 0:
-        return []
-    if not 0 <= wait <= MAX_WAIT:
-        raise ValueError(f"wait {wait}: write 0 to {MAX_WAIT:g} seconds")
-    return [("index", index), ("wait", _duration(max(wait, 0.001)))]
-
-
-def _duration(seconds: float) -> str:
-    return f"{round(seconds * 1000)}ms"
 
 
 def _shortened(output: str) -> str:

@@ -9,7 +9,19 @@ from typing import Any, TypeVar
 
 from meshsdk_registry.model import AgentInfo, Check, Health, Instance, KeyValue, LocalService
 
-__all__ = ["agent_info", "checks", "instances", "key_values", "local_checks", "local_services", "services"]
+__all__ = [
+    "agent_info",
+    "as_kind",
+    "checks",
+    "get",
+    "instances",
+    "key_values",
+    "local_checks",
+    "local_services",
+    "pairs",
+    "services",
+    "texts",
+]
 
 T = TypeVar("T")
 
@@ -19,60 +31,60 @@ _MAINTENANCE = ("_service_maintenance:", "_node_maintenance")
 
 def agent_info(body: object) -> AgentInfo:
     """`/v1/agent/self`."""
-    config = _get(_as(body, dict, "body"), "Config", dict, "body")
-    return AgentInfo(*(_get(config, name, str, "Config") for name in ("NodeName", "Datacenter", "Version")))
+    config = get(as_kind(body, dict, "body"), "Config", dict, "body")
+    return AgentInfo(*(get(config, name, str, "Config") for name in ("NodeName", "Datacenter", "Version")))
 
 
 def services(body: object) -> dict[str, tuple[str, ...]]:
     """`/v1/catalog/services`: tags by name, sorted, because Consul lists them in any order."""
-    return {name: tuple(sorted(_texts(tags, f"[{name}]"))) for name, tags in _as(body, dict, "body").items()}
+    return {name: tuple(sorted(texts(tags, f"[{name}]"))) for name, tags in as_kind(body, dict, "body").items()}
 
 
 def instances(body: object) -> tuple[Instance, ...]:
     """`/v1/health/service/:name`, in an order of ours, so that equal answers compare equal."""
-    entries = [_instance(entry, f"[{n}]") for n, entry in enumerate(_as(body, list, "body"))]
+    entries = [_instance(entry, f"[{n}]") for n, entry in enumerate(as_kind(body, list, "body"))]
     return tuple(sorted(entries, key=lambda instance: (instance.node, instance.id)))
 
 
 def key_values(body: object) -> tuple[KeyValue, ...]:
     """`/v1/kv/:key`, single or recursive."""
-    return tuple(_key_value(entry, f"[{n}]") for n, entry in enumerate(_as(body, list, "body")))
+    return tuple(_key_value(entry, f"[{n}]") for n, entry in enumerate(as_kind(body, list, "body")))
 
 
 def checks(body: object) -> tuple[Check, ...]:
     """`/v1/health/checks/:service`."""
-    return tuple(_check(entry, f"[{n}]") for n, entry in enumerate(_as(body, list, "body")))
+    return tuple(_check(entry, f"[{n}]") for n, entry in enumerate(as_kind(body, list, "body")))
 
 
 def local_services(body: object) -> dict[str, LocalService]:
     """`/v1/agent/services` by id."""
-    return {name: _local_service(entry, f"[{name}]") for name, entry in _as(body, dict, "body").items()}
+    return {name: _local_service(entry, f"[{name}]") for name, entry in as_kind(body, dict, "body").items()}
 
 
 def local_checks(body: object) -> dict[str, Check]:
     """`/v1/agent/checks` by id."""
-    return {name: _check(entry, f"[{name}]") for name, entry in _as(body, dict, "body").items()}
+    return {name: _check(entry, f"[{name}]") for name, entry in as_kind(body, dict, "body").items()}
 
 
 def _instance(entry: object, where: str) -> Instance:
-    parts = _as(entry, dict, where)
-    node = _get(parts, "Node", dict, where)
-    service = _get(parts, "Service", dict, where)
-    health, output = _worst(_get(parts, "Checks", list, where), f"{where}.Checks")
+    parts = as_kind(entry, dict, where)
+    node = get(parts, "Node", dict, where)
+    service = get(parts, "Service", dict, where)
+    health, output = _worst(get(parts, "Checks", list, where), f"{where}.Checks")
     where += ".Service"
     return Instance(
-        id=_get(service, "ID", str, where),
-        service=_get(service, "Service", str, where),
-        node=_get(node, "Node", str, where),
-        address=_get(service, "Address", str, where) or _get(node, "Address", str, where),
-        port=_get(service, "Port", int, where),
-        meta=_pairs(service.get("Meta"), f"{where}.Meta"),
-        tags=_texts(service.get("Tags"), f"{where}.Tags"),
+        id=get(service, "ID", str, where),
+        service=get(service, "Service", str, where),
+        node=get(node, "Node", str, where),
+        address=get(service, "Address", str, where) or get(node, "Address", str, where),
+        port=get(service, "Port", int, where),
+        meta=pairs(service.get("Meta"), f"{where}.Meta"),
+        tags=texts(service.get("Tags"), f"{where}.Tags"),
         weight=_weight(service, health, where),
         health=health,
         output=output,
-        datacenter=_as(node.get("Datacenter", ""), str, f"{where}.Datacenter"),
-        modify_index=_as(service.get("ModifyIndex", 0), int, f"{where}.ModifyIndex"),
+        datacenter=as_kind(node.get("Datacenter", ""), str, f"{where}.Datacenter"),
+        modify_index=as_kind(service.get("ModifyIndex", 0), int, f"{where}.ModifyIndex"),
     )
 
 
@@ -91,70 +103,76 @@ def _weight(service: Mapping[str, Any], health: Health, where: str) -> int:
     if weights is None:  # absent before Consul 1.2.3
         return 1
     name = "Warning" if health is Health.WARNING else "Passing"
-    return _get(_as(weights, dict, f"{where}.Weights"), name, int, f"{where}.Weights")
+    return get(as_kind(weights, dict, f"{where}.Weights"), name, int, f"{where}.Weights")
 
 
 def _key_value(entry: object, where: str) -> KeyValue:
-    pair = _as(entry, dict, where)
+    pair = as_kind(entry, dict, where)
     value = pair.get("Value")
     return KeyValue(
-        key=_get(pair, "Key", str, where),
+        key=get(pair, "Key", str, where),
         value=None if value is None else _bytes(value, f"{where}.Value"),
-        modify_index=_get(pair, "ModifyIndex", int, where),
-        flags=_as(pair.get("Flags", 0), int, f"{where}.Flags"),
+        modify_index=get(pair, "ModifyIndex", int, where),
+        flags=as_kind(pair.get("Flags", 0), int, f"{where}.Flags"),
     )
 
 
 def _local_service(entry: object, where: str) -> LocalService:
-    service = _as(entry, dict, where)
+    service = as_kind(entry, dict, where)
     return LocalService(
-        id=_get(service, "ID", str, where),
-        service=_get(service, "Service", str, where),
-        address=_get(service, "Address", str, where),
-        port=_get(service, "Port", int, where),
-        meta=_pairs(service.get("Meta"), f"{where}.Meta"),
-        tags=_texts(service.get("Tags"), f"{where}.Tags"),
+        id=get(service, "ID", str, where),
+        service=get(service, "Service", str, where),
+        address=get(service, "Address", str, where),
+        port=get(service, "Port", int, where),
+        meta=pairs(service.get("Meta"), f"{where}.Meta"),
+        tags=texts(service.get("Tags"), f"{where}.Tags"),
     )
 
 
 def _check(entry: object, where: str) -> Check:
-    check = _as(entry, dict, where)
-    name, status = _get(check, "CheckID", str, where), _get(check, "Status", str, where)
+    check = as_kind(entry, dict, where)
+    name, status = get(check, "CheckID", str, where), get(check, "Status", str, where)
     if status not in {"passing", "warning", "critical"}:
         raise ValueError(f"{where}.Status: expected passing, warning or critical, got {status!r}")
     in_maintenance = name.startswith(_MAINTENANCE) and status == "critical"
     return Check(
         id=name,
         status=Health.MAINTENANCE if in_maintenance else Health(status),
-        notes=_as(check.get("Notes", ""), str, f"{where}.Notes"),
-        output=_as(check.get("Output", ""), str, f"{where}.Output"),
-        service_id=_as(check.get("ServiceID", ""), str, f"{where}.ServiceID"),
-        node=_as(check.get("Node", ""), str, f"{where}.Node"),
+        notes=as_kind(check.get("Notes", ""), str, f"{where}.Notes"),
+        output=as_kind(check.get("Output", ""), str, f"{where}.Output"),
+        service_id=as_kind(check.get("ServiceID", ""), str, f"{where}.ServiceID"),
+        node=as_kind(check.get("Node", ""), str, f"{where}.Node"),
     )
 
 
 def _bytes(value: object, where: str) -> bytes:
     try:
-        return base64.b64decode(_as(value, str, where), validate=True)
+        return base64.b64decode(as_kind(value, str, where), validate=True)
     except binascii.Error as error:
         raise ValueError(f"{where}: expected base64, {error}") from error
 
 
-def _texts(value: object, where: str) -> tuple[str, ...]:
-    return tuple(_as(item, str, where) for item in _as(value or [], list, where))
+def texts(value: object, where: str) -> tuple[str, ...]:
+    """A list of texts; null is none."""
+    return tuple(as_kind(item, str, where) for item in as_kind(value or [], list, where))
 
 
-def _pairs(value: object, where: str) -> dict[str, str]:
-    return {_as(key, str, where): _as(text, str, where) for key, text in _as(value or {}, dict, where).items()}
+def pairs(value: object, where: str) -> dict[str, str]:
+    """Texts by name; null is none."""
+    return {
+        as_kind(key, str, where): as_kind(text, str, where) for key, text in as_kind(value or {}, dict, where).items()
+    }
 
 
-def _get(parts: Mapping[str, Any], name: str, kind: type[T], where: str) -> T:
+def get(parts: Mapping[str, Any], name: str, kind: type[T], where: str) -> T:
+    """A field that must be there."""
     if name not in parts:
         raise ValueError(f"{where}.{name} is missing")
-    return _as(parts[name], kind, f"{where}.{name}")
+    return as_kind(parts[name], kind, f"{where}.{name}")
 
 
-def _as(value: object, kind: type[T], where: str) -> T:
+def as_kind(value: object, kind: type[T], where: str) -> T:
+    """The value, if it is of the kind; a bool is no int."""
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
         raise ValueError(f"{where}: expected {kind.__name__}, got {str(value)[:50]!r}")  # one kind of error
     return value

@@ -20,6 +20,14 @@ _BY_STATUS: dict[int, tuple[type[errors.RegistryError], str]] = {
 _BY_TEXT: tuple[tuple[str, type[errors.RegistryError], str], ...] = (
     ("No cluster leader", errors.NoLeader, "The servers are electing; asking again later is right."),
     ("does not have associated TTL", errors.Missing, "Register the service anew."),
+    (
+        "Connect must be enabled",
+        errors.Rejected,
+        "Write `connect { enabled = true }` into the configuration of Consul's servers (`consul agent -dev` has it).",
+    ),
+    ("duplicate intention found", errors.Conflict, "Somebody wrote the same pair meanwhile: read again and retry."),
+    ("non-existent intention", errors.Missing, "Somebody deleted it meanwhile: read again and retry."),
+    ("rate limit reached", errors.ServerFault, "Consul limits how fast it signs; asking again later is right."),
     ("Unknown check", errors.Missing, "Register the service anew."),
     ("nknown service ID", errors.Missing, "Register the service anew."),
     (

@@ -19,6 +19,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from meshsdk_registry.connect_model import Intention, Leaf, Roots
 from meshsdk_registry.consul import Consul
 from meshsdk_registry.errors import RegistryError
 from meshsdk_registry.index import BlockingQuery
@@ -26,7 +27,7 @@ from meshsdk_registry.model import Answer, Instance, KeyValue
 from meshsdk_registry.names import check_prefix, check_service
 from meshsdk_registry.outage import Back, Lost, Outage
 
-__all__ = ["WAIT", "Changed", "watch_instances", "watch_keys"]
+__all__ = ["WAIT", "Changed", "watch_instances", "watch_intentions", "watch_keys", "watch_leaf", "watch_roots"]
 
 T = TypeVar("T")
 
@@ -82,6 +83,56 @@ def watch_keys(
 
     def ask(index: int) -> Awaitable[Answer[tuple[KeyValue, ...]]]:
         return consul.keys(prefix, index=index, wait=wait)
+
+    return _watch(ask, clock, sleep, rng or random.Random())
+
+
+def watch_leaf(
+    consul: Consul,
+    service: str,
+    *,
+    wait: float = WAIT,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Sleep = asyncio.sleep,
+    rng: random.Random | None = None,
+) -> AsyncGenerator[Changed[Leaf] | Lost | Back, None]:
+    """Watch a service's certificate: the agent renews it in time. See `watch_instances` for the arguments."""
+    check_service(service)
+
+    def ask(index: int) -> Awaitable[Answer[Leaf]]:
+        return consul.leaf(service, index=index, wait=wait)
+
+    return _watch(ask, clock, sleep, rng or random.Random())
+
+
+def watch_roots(
+    consul: Consul,
+    *,
+    wait: float = WAIT,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Sleep = asyncio.sleep,
+    rng: random.Random | None = None,
+) -> AsyncGenerator[Changed[Roots] | Lost | Back, None]:
+    """Watch the CA's roots, which a rotation changes. See `watch_instances` for the arguments."""
+
+    def ask(index: int) -> Awaitable[Answer[Roots]]:
+        return consul.roots(index=index, wait=wait)
+
+    return _watch(ask, clock, sleep, rng or random.Random())
+
+
+def watch_intentions(
+    consul: Consul,
+    *,
+    wait: float = WAIT,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Sleep = asyncio.sleep,
+    rng: random.Random | None = None,
+) -> AsyncGenerator[Changed[tuple[Intention, ...]] | Lost | Back, None]:
+    """Watch who may call whom. See `watch_instances` for the arguments."""
+
+    def ask(index: int) -> Awaitable[Answer[tuple[Intention, ...]]]:
+        return consul.intentions(index=index, wait=wait)
 
     return _watch(ask, clock, sleep, rng or random.Random())
 
