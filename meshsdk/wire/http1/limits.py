@@ -16,8 +16,9 @@ class Limits:
             at 16; a reply that worked under httpx works here.
         field: bytes of one header field, name and value. nginx stops at 32 KiB in all; a token seldom exceeds 8.
         fields: header fields of one head. Envoy stops at 100, which large cookies exceed.
-        framing: bytes of chunk lines and trailers beyond 16 for each chunk and twice the body so far. Go's bound, found
-            after chunk extensions were used to make servers read what no application sees (CVE-2023-39326).
+        framing: bytes of chunk lines and trailers beyond 16 for each chunk and twice the body so far, after each read.
+            Go's bound, found after chunk extensions were used to make servers read what no application sees
+            (CVE-2023-39326).
     """
 
     head: int = 128 * 1024

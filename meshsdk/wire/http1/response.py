@@ -22,6 +22,8 @@ __all__ = ["Incoming", "ProtocolError", "ResponseReader"]
 
 _HEAD_END = b"\r\n\r\n"
 _REASON = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+# How a chunked body ends: a line that is not empty, of the last chunk or a trailer, and one that is.
+_LAST_LINE = re.compile(rb"[^\r\n]\r\n\r\n")
 _DEFAULTS = Limits()
 
 # From how many bytes on the rest of a body is not parsed: below, making another parser costs more than the copy.
@@ -115,28 +117,25 @@ class ResponseReader:
         into = self._into
         if not into.status:
             data = self._feed_heads(data)
-        elif into.complete:
-            self.reusable = False
-            return
         if not data:
             return
         if into.complete:
             self.reusable = False
             if into.status == 101:
-                into.surplus = data
+                into.surplus += data
             return
         if self._bulk:
             self._take(data)
             return
         before = self._total
         self._parse(data)
-        if not self._chunked:
-            if not into.complete:
-                self._consider_bulk()
-        else:
-            self._framing += len(data) - (self._total - before)
-            if self._framing - 16 * self._chunks - 2 * self._total > self._limits.framing:
-                raise ProtocolError(f"more than {self._limits.framing} bytes of chunk extensions or trailers")
+        framing = len(data) - (self._total - before)
+        if self._chunked:
+            self._check_chunks(data, framing)
+        elif not into.complete:
+            self._consider_bulk()
+        elif framing:
+            self.reusable = False
 
     def ended(self) -> bool:
         """The server closed; says whether the reply is complete with that (RFC 9112, 6.3: a body without a length)."""
@@ -157,13 +156,23 @@ class ResponseReader:
         """Let go of the parser, which holds on to us."""
         self._parser = None
 
+    def _check_chunks(self, data: bytes, framing: int) -> None:
+        """Look for what llhttp skips after a reply without a word, empty lines, and bound what is not the body."""
+        self._tail = (self._tail + data[-5:])[-5:]
+        if self._into.complete and not _LAST_LINE.fullmatch(self._tail):
+            self.reusable = False
+            return
+        self._framing += framing
+        if self._framing - 16 * self._chunks - 2 * self._total > self._limits.framing:
+            raise ProtocolError(f"more than {self._limits.framing} bytes of chunk extensions or trailers")
+
     def _consider_bulk(self) -> None:
         """Stop parsing where what is still to come is much, and has no structure."""
         left = self.left()
         if left > _BULK:
             assert self._parser is not None
             self._bulk = left
-            self.reusable = self._parser.should_keep_alive()  # valid once the reply is complete
+            self.reusable = self._kept_alive(self._parser)  # valid once the reply is complete
             self._parser = None
 
     def _take(self, data: bytes) -> None:
@@ -239,15 +248,10 @@ class ResponseReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header field; llhttp has stripped the space before the value only."""
-        value = value.rstrip(b" \t")
-        if self._into.status:
-            self._into.trailers.append((name, value))
-            return
         if len(name) == 17 and name.lower() == b"transfer-encoding":
-            if self._chunked or value.lower() != b"chunked":
-                raise ProtocolError(f"Transfer-Encoding: {value[:40]!r} is not understood; only `chunked`, once, is")
-            self._chunked = True
-        self._fields.append((name, value))
+            self._coded(value)
+        value = value.rstrip(b" \t")
+        (self._into.trailers if self._into.status else self._fields).append((name, value))
 
     def on_headers_complete(self) -> None:
         """The head is here."""
@@ -270,7 +274,7 @@ class ResponseReader:
         into.version = version
         into.status = status
         if self._head_only:
-            self.reusable = self._kept_alive()
+            self.reusable = self._allows_another() and status != 101
             into.complete = True
             self._parser = None  # llhttp would now wait for a body
 
@@ -295,9 +299,7 @@ class ResponseReader:
             return
         parser = self._parser
         assert parser is not None
-        # RFC 9112, 6.1: a chunked reply in HTTP/1.0 is faulty framing, and the connection ends with it.
-        faulty = self._chunked and into.version == "1.0"
-        self.reusable = parser.should_keep_alive() and into.status != 101 and not faulty
+        self.reusable = self._kept_alive(parser) and into.status != 101
         into.complete = True
 
     def _interim(self, status: int) -> None:
@@ -305,6 +307,16 @@ class ResponseReader:
         self._fields.clear()
         self._reason = b""
         self._chunked = False
+        # RFC 9112, 6.3: it ends with its head, whatever that says; llhttp would believe its length or `close`.
+        self._parser = HttpResponseParser(self)
+
+    def _coded(self, value: bytes) -> None:
+        """A Transfer-Encoding: llhttp takes the body for chunked only where no tab follows the word."""
+        if self._into.status:
+            raise ProtocolError("the trailers have Transfer-Encoding, which belongs into the head")
+        if self._chunked or value.rstrip(b" ").lower() != b"chunked":
+            raise ProtocolError(f"Transfer-Encoding: {value[:40]!r} is not understood; only `chunked`, once, is")
+        self._chunked = True
 
     def _check_size(self) -> None:
         limits = self._limits
@@ -313,12 +325,21 @@ class ResponseReader:
         if self._size > limits.field and any(len(name) + len(value) > limits.field for name, value in self._fields):
             raise ProtocolError(f"a header field of the reply is over {limits.field} bytes")
 
-    def _kept_alive(self) -> bool:
-        """RFC 9112, 9.3, for a reply to HEAD: llhttp thinks that one without a length ends with the connection."""
+    def _kept_alive(self, parser: HttpResponseParser) -> bool:
+        """In HTTP/1.0 llhttp believes Proxy-Connection too, and `keep-alive` beside `close`."""
+        kept: bool = parser.should_keep_alive()
+        return kept and (self._into.version == "1.1" or self._allows_another())
+
+    def _allows_another(self) -> bool:
+        """RFC 9112, 9.3, from the fields alone: llhttp thinks that a reply to HEAD without a length ends with EOF."""
+        into = self._into
         options = [
             option.strip()
-            for name, value in self._fields
+            for name, value in into.fields
             if name.lower() == b"connection"
             for option in value.lower().split(b",")
         ]
-        return b"close" not in options and (self._into.version == "1.1" or b"keep-alive" in options)
+        if b"close" in options:
+            return False
+        # RFC 9112, 6.1: a chunked reply in HTTP/1.0 is faulty framing, and the connection ends with it.
+        return into.version == "1.1" or (b"keep-alive" in options and not self._chunked)
