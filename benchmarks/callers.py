@@ -21,11 +21,11 @@ from meshsdk.telemetry.metrics import Metrics
 from meshsdk.telemetry.propagate import extract
 from meshsdk.telemetry.sinks import Fanout
 from meshsdk.testing import StaticDirectory
-from meshsdk.wire.engine import Bounds, Request
 
 # The one place to switch: the engines that are measured.
-from meshsdk.wire.httpcore_engine import AsyncHttpcoreEngine as AsyncEngine
-from meshsdk.wire.httpcore_engine import HttpcoreEngine as BlockingEngine
+from meshsdk.wire.aio import AsyncioEngine as AsyncEngine
+from meshsdk.wire.blocking import BlockingEngine
+from meshsdk.wire.engine import Bounds, Request
 
 __all__ = ["ASYNC", "SYNC", "AsyncCaller", "Caller", "begin_trace", "ours", "ours_sync"]
 

@@ -40,8 +40,9 @@ from meshsdk.telemetry.context import remaining_deadline
 from meshsdk.telemetry.metrics import Metrics
 from meshsdk.telemetry.tracing import Tracing
 from meshsdk.testing import StaticDirectory
+from meshsdk.wire.aio import AsyncioEngine
+from meshsdk.wire.blocking import BlockingEngine
 from meshsdk.wire.engine import AsyncReply, Bounds, Reply, Request
-from meshsdk.wire.httpcore_engine import AsyncHttpcoreEngine, HttpcoreEngine
 
 URL = "http://payments/charge?id=1"
 TARGET = 25.0  # µs of decisions and bookkeeping per call
@@ -105,14 +106,14 @@ class AsyncBareBody(httpx.AsyncByteStream):
 def bare_request(request: httpx.Request) -> tuple[Request, Bounds]:
     assert isinstance(request.stream, httpx.ByteStream)
     headers = [*request.headers.raw, (b"x-envoy-expected-rq-timeout-ms", b"5000")]
-    outgoing = Request(request.method, request.url.raw_path, headers, request.stream, request.extensions)
+    outgoing = Request(request.method, request.url.raw_path, headers, request.read(), request.extensions)
     now = time.monotonic()
     return outgoing, Bounds(now + 5, now + 15, 1.0, 300.0, math.inf, math.inf, math.inf, 256)
 
 
 class BareTransport(httpx.BaseTransport):
     def __init__(self, endpoints: list[Endpoint]) -> None:
-        self.engine, self.turn = HttpcoreEngine(), itertools.cycle(endpoints)
+        self.engine, self.turn = BlockingEngine(), itertools.cycle(endpoints)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         reply = self.engine.send(next(self.turn), *bare_request(request))
@@ -126,7 +127,7 @@ class BareTransport(httpx.BaseTransport):
 
 class AsyncBareTransport(httpx.AsyncBaseTransport):
     def __init__(self, endpoints: list[Endpoint]) -> None:
-        self.engine, self.turn = AsyncHttpcoreEngine(), itertools.cycle(endpoints)
+        self.engine, self.turn = AsyncioEngine(), itertools.cycle(endpoints)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         reply = await self.engine.send(next(self.turn), *bare_request(request))

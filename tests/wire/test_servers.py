@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from meshsdk.core.model import Endpoint, Phase, TransportFailure
+from meshsdk.wire.aio import AsyncioEngine as AsyncEngine
+from meshsdk.wire.blocking import BlockingEngine
 from meshsdk.wire.engine import Bounds, Request
-from meshsdk.wire.httpcore_engine import AsyncHttpcoreEngine as AsyncEngine
-from meshsdk.wire.httpcore_engine import HttpcoreEngine as BlockingEngine
 from tests.wire.apps.answers import FIELDS, HUGE, LARGE, LONG, SMALL, TEXT, pattern
 from tests.wire.real_servers import KEEP_ALIVE, Started, fleet
 from tests.wire.scripted import eventually
