@@ -38,7 +38,7 @@ class Attempt:
     body_deadline: float
     connect_timeout: float
     idle_timeout: float
-    headers: list[tuple[bytes, bytes]]
+    headers: tuple[tuple[bytes, bytes], ...]
     permit: int | None
     probe: bool
     era: int

@@ -41,18 +41,21 @@ class Breaker:
         circuit: the real `pybreaker.CircuitBreaker`. Add listeners to it, read its storage, `open()` or `close()` it by
             hand. Its listeners hear every failure, every state change, and the successes that change something.
         moves: state changes `(before, after)` nobody was told of yet; the cluster takes them.
+        epoch: the number of the present state. Whoever reads it first, and `closed` after it, has what `admit` gives.
+        closed: calls pass.
+        calm: closed, and no failure since the last success: one more success changes nothing.
     """
 
     __slots__ = (
-        "_closed",
-        "_epoch",
-        "_failing",
         "_lock",
         "_opened_at",
         "_plan",
         "_probes",
         "_storage",
+        "calm",
         "circuit",
+        "closed",
+        "epoch",
         "moves",
     )
 
@@ -60,9 +63,9 @@ class Breaker:
         self._plan = plan
         self._lock = threading.RLock()  # a listener may call the circuit again from within a state change
         self._storage = pybreaker.CircuitMemoryStorage(pybreaker.STATE_CLOSED)
-        self._closed = True  # what the storage says, without its two calls
-        self._failing = False  # there were failures since the last success
-        self._epoch = 0
+        self.closed = True  # what the storage says, without its two calls
+        self.calm = True
+        self.epoch = 0
         self._probes = 0
         self._opened_at: float | None = None
         self.moves: list[tuple[str, str]] = []
@@ -93,8 +96,8 @@ class Breaker:
 
     def admit(self, now: float) -> int | None:
         """Let one call pass: its permit, or None while calls are stopped."""
-        epoch = self._epoch  # read first: a move in between must leave us with the older number
-        if self._closed:
+        epoch = self.epoch  # read first: a move in between must leave us with the older number
+        if self.closed:
             return epoch
         with self._lock:
             if self._storage.state == pybreaker.STATE_OPEN:
@@ -105,11 +108,11 @@ class Breaker:
                 if self._probes >= self._plan.probes:
                     return None
                 self._probes += 1
-            return self._epoch
+            return self.epoch
 
     def refuses(self, now: float) -> bool:
         """Whether `admit` would say no, without asking for a permit."""
-        if self._closed:
+        if self.closed:
             return False
         with self._lock:
             if self._storage.state == pybreaker.STATE_OPEN:
@@ -118,12 +121,12 @@ class Breaker:
 
     def record(self, permit: int, ok: bool, now: float, what: str = "") -> None:
         """Count the outcome of a call that `admit` let pass; `what` names a failure to the circuit's listeners."""
-        if ok and self._closed and not self._failing:
+        if ok and self.calm:
             return
         with self._lock:
-            if permit != self._epoch or self._storage.state == pybreaker.STATE_OPEN:
+            if permit != self.epoch or self._storage.state == pybreaker.STATE_OPEN:
                 return
-            self._failing = not ok
+            self.calm = ok and self.closed
             if self._storage.state == pybreaker.STATE_HALF_OPEN:
                 self._probes -= 1
             elif not self._plan.consecutive_failures:
@@ -136,10 +139,10 @@ class Breaker:
 
     def release(self, permit: int) -> None:
         """Give a permit back without an outcome: the call was cancelled or refused elsewhere."""
-        if self._closed:
+        if self.closed:
             return
         with self._lock:
-            if permit == self._epoch and self._storage.state == pybreaker.STATE_HALF_OPEN:
+            if permit == self.epoch and self._storage.state == pybreaker.STATE_HALF_OPEN:
                 self._probes -= 1
 
     def why(self, now: float) -> str:
@@ -157,9 +160,8 @@ class Breaker:
 
     def moved(self, before: str, after: str) -> None:
         """The circuit changed its state: permits given in the old one are void."""
-        self._closed = after == pybreaker.STATE_CLOSED
-        self._failing = False
-        self._epoch += 1
+        self.closed = self.calm = after == pybreaker.STATE_CLOSED
+        self.epoch += 1
         self._probes = 0
         self._opened_at = None
         self.moves.append((before, after))

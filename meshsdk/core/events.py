@@ -14,6 +14,8 @@ __all__ = ["AttemptEnded", "BreakerMoved", "CallEnded", "Ejected", "Event", "Ret
 class AttemptEnded:
     """One try is over: its reply's head came, it failed, or it was called off.
 
+    A try that brought an ordinary reply is not told here: `CallEnded.answered` speaks of it.
+
     Attributes:
         outcome: `2xx` … `5xx`, a failure's kind, or `abandoned`.
         decision: what was decided and why: `final:<reason>` or `retry:<reason>`.
@@ -41,6 +43,8 @@ class CallEnded:
         endpoint: the last endpoint tried.
         policy: version of the plan that was in force.
         access_log: the plan's setting: `off`, `errors` or `all`.
+        answered: `1xx` … `4xx` or `other` where the last try brought an ordinary reply, which no `AttemptEnded` told;
+            else empty.
     """
 
     service: str
@@ -54,6 +58,7 @@ class CallEnded:
     endpoint: Endpoint | None
     policy: str
     access_log: str
+    answered: str = ""
 
 
 @dataclass(slots=True)

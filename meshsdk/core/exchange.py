@@ -13,7 +13,8 @@ RuntimeError: the driver is wrong, and its counts would be too.
 Rule 2: latency is known when the head is there, and so is a 5xx; that an answer was good is known at its body's end.
 Rule 3: whose fault a timeout is depends on whose time ran out. If it was the caller's own deadline, the endpoint is
 not to blame: a caller with 1 ms to spend must not eject healthy endpoints. That it took at least so long is remembered.
-Rule 4: events are told after everything is settled, outside of any lock.
+Rule 4: events are told after everything is settled, outside of any lock. The try that brings an ordinary reply, as
+nearly all do, has no event of its own: `CallEnded` says what came of it.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_answered",
         "_call",
         "_deadline",
         "_ended",
@@ -72,18 +74,15 @@ class Exchange:
 
     def __init__(self, upstream: Upstream, call: Call) -> None:
         self._upstream = upstream
-        self._plan = plan = upstream.plan
+        self._plan = upstream.plan
         self._call = call
-        self._started = started = upstream.clock()
-        deadline = started + plan.timeouts.request if plan.timeouts.request else inf
-        own = call.deadline
-        self._deadline = deadline if own is None or own > deadline else own
         self._number = 0
         self._tried: tuple[EndpointState, ...] = ()
         self._last: Attempt | None = None
         self._head_at: float | None = None
         self._idle = 0.0
         self._reason = ""
+        self._answered = ""
         self._error: type[CallError] | None = None
         self._ended = False
 
@@ -104,14 +103,20 @@ class Exchange:
         """
         if self._ended:
             raise RuntimeError(f"the call to {self._upstream.service} has ended; a new one needs a new exchange")
-        now = self._upstream.clock()
-        if now >= self._deadline:
-            problem = f"the time was over {now - self._started:.3f} s after its start, before try {self._number + 1}"
-            raise self._refused(Refusal(DeadlineExceeded, "deadline", problem), now)
-        slot = self._upstream.admit(self._tried, now)
+        upstream = self._upstream
+        now = upstream.clock()
+        if self._last is None:  # time runs from here
+            self._started = now
+            limit, own = self._plan.timeouts.request, self._call.deadline
+            deadline = now + limit if limit else inf
+            self._deadline = deadline if own is None or own > deadline else own
+        else:
+            self._tried += (self._last.state,)
+        slot = upstream.admit(self._tried, now) if now < self._deadline else self._too_late(now)
         if isinstance(slot, Refusal):
             raise self._refused(slot, now)
-        return self._open(slot, now)
+        self._last = attempt = self._attempt(slot, now)
+        return attempt
 
     def answered(self, attempt: Attempt, status: int, retry_after: float | None = None) -> Verdict:
         """The reply's head arrived. Final: it is the caller's, and the slot is held until `finished` or `abandon`.
@@ -120,25 +125,27 @@ class Exchange:
             status: its status code.
             retry_after: seconds its Retry-After asks to wait; None without one.
         """
-        self._check(attempt)
+        if not attempt.open or attempt.status is not None:
+            raise RuntimeError(_misuse("answered", attempt))
         now = self._upstream.clock()
-        seconds = now - attempt.started
         attempt.status = status
-        good = not penalised(status)
-        self._upstream.observe(attempt, seconds, good, now)
+        good = status < 400 or not penalised(status)
+        self._upstream.observe(attempt, now - attempt.started, good, now)
         if good and status not in self._plan.retries.statuses:
+            self._head_at = now
             self._reason = "answered"
-            verdict: Verdict = _ANSWERED
-        else:
-            verdict = self._again(attempt, status, now, retry_after)
+            self._answered = _CLASSES.get(status // 100, "other")
+            return _ANSWERED
+        verdict = self._again(attempt, status, now, retry_after)
         if isinstance(verdict, Final):
             self._head_at = now
-        self._tell_attempt(attempt, _CLASSES.get(status // 100, "other"), verdict, seconds)
+        self._tell_attempt(attempt, _CLASSES.get(status // 100, "other"), verdict, now - attempt.started)
         return verdict
 
     def failed(self, attempt: Attempt, failure: Failure) -> Verdict:
         """No reply arrived; the slot is free again. Final: raise `error(failure)` to the caller."""
-        self._check(attempt)
+        if not attempt.open or attempt.status is not None:
+            raise RuntimeError(_misuse("failed", attempt))
         now = self._upstream.clock()
         seconds = now - attempt.started
         self._fail(attempt, failure, attempt.deadline, seconds, now)
@@ -156,7 +163,8 @@ class Exchange:
         now = self._upstream.clock()
         if failure is None:
             self._upstream.conclude(attempt, True, now)
-            self._end(attempt.status, self._reply_flag(), self._reason, now)
+            flag = "URX" if self._reason == "attempts-used" and self._number > 1 else ""
+            self._end(attempt.status, flag, self._reason, now)
             return
         head_at = now if self._head_at is None else self._head_at
         self._fail(attempt, failure, attempt.body_deadline, head_at - attempt.started, now)
@@ -179,7 +187,7 @@ class Exchange:
 
     def give_up(self) -> None:
         """The caller went away between two tries: the call has ended, nothing was held."""
-        if self._ended or (self._last is not None and self._last.open):
+        if self._ended or self._last is None or self._last.open:
             raise RuntimeError(f"give_up: the call to {self._upstream.service} is not between two tries")
         self._end(None, "DC", "abandoned", self._upstream.clock())
 
@@ -190,22 +198,25 @@ class Exchange:
             return self._make(fault(failure, late), _told(failure), f"body-{failure.kind}")
         return self._make(self._error, _told(failure), self._reason)
 
-    def _open(self, slot: Slot, now: float) -> Attempt:
+    def _too_late(self, now: float) -> Refusal:
+        problem = f"the time was over {now - self._started:.3f} s after its start, before try {self._number + 1}"
+        return Refusal(DeadlineExceeded, "deadline", problem)
+
+    def _attempt(self, slot: Slot, now: float) -> Attempt:
         state, permit, probe, era = slot
-        self._number += 1
-        self._tried += (state,)
+        self._number = number = self._number + 1
         timeouts = self._plan.timeouts
         deadline = self._deadline
         left = deadline - now
         if timeouts.attempt and timeouts.attempt < left:
             deadline = now + timeouts.attempt
-            headers = [_full_time(timeouts.attempt)]
+            headers = _full_time(timeouts.attempt)
         else:
-            headers = [(EXPECTED_TIMEOUT, envoy_timeout(left))] if left != inf else []
-        if self._number > 1:
-            headers.append((ATTEMPT_COUNT, b"%d" % self._number))
-        self._last = attempt = Attempt(
-            self._number,
+            headers = ((EXPECTED_TIMEOUT, envoy_timeout(left)),) if left != inf else ()
+        if number > 1:
+            headers += ((ATTEMPT_COUNT, b"%d" % number),)
+        return Attempt(
+            number,
             state.endpoint,
             state,
             now,
@@ -218,7 +229,6 @@ class Exchange:
             probe,
             era,
         )
-        return attempt
 
     def _again(self, attempt: Attempt, status: int, now: float, retry_after: float | None) -> Verdict:
         """Decide on a reply that may be thrown away; Retry gives its slot back."""
@@ -279,9 +289,6 @@ class Exchange:
         self._upstream.observe(attempt, seconds, False, now)
         self._upstream.conclude(attempt, False, now, failure.kind)
 
-    def _reply_flag(self) -> str:
-        return "URX" if self._reason == "attempts-used" and self._number > 1 else ""
-
     def _refused(self, refusal: Refusal, now: float) -> CallError:
         self._reason = refusal.reason
         self._end(None, refusal.error.flag, refusal.reason, now)
@@ -297,10 +304,6 @@ class Exchange:
             policy=self._plan.version,
         )
 
-    def _check(self, attempt: Attempt) -> None:
-        if not attempt.open or attempt.status is not None:
-            raise RuntimeError(_misuse("answered or failed", attempt))
-
     def _tell_attempt(self, attempt: Attempt, outcome: str, verdict: Verdict, seconds: float) -> None:
         kind = "final:" if isinstance(verdict, Final) else "retry:"
         decision = kind + verdict.reason
@@ -312,27 +315,29 @@ class Exchange:
     def _end(self, status: int | None, flag: str, reason: str, now: float) -> None:
         self._ended = True
         self._reason = reason
-        self._upstream.sink(
+        upstream, started, head_at, last, plan = self._upstream, self._started, self._head_at, self._last, self._plan
+        upstream.sink(
             CallEnded(
-                self._upstream.service,
+                upstream.service,
                 self._call,
                 status,
                 flag,
                 reason,
                 self._number,
-                now - self._started,
-                None if self._head_at is None else self._head_at - self._started,
-                self._last.endpoint if self._last else None,
-                self._plan.version,
-                self._plan.access_log,
+                now - started,
+                None if head_at is None else head_at - started,
+                None if last is None else last.endpoint,
+                plan.version,
+                plan.access_log,
+                self._answered,
             )
         )
 
 
 @lru_cache(maxsize=64)
-def _full_time(seconds: float) -> tuple[bytes, bytes]:
+def _full_time(seconds: float) -> tuple[tuple[bytes, bytes], ...]:
     """The header of most attempts: they have all the time their policy gives one."""
-    return EXPECTED_TIMEOUT, envoy_timeout(seconds)
+    return ((EXPECTED_TIMEOUT, envoy_timeout(seconds)),)
 
 
 def _told(failure: Failure) -> str:

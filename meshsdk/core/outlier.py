@@ -60,6 +60,15 @@ class OutlierDetector:
         """Make room for another probe: this one was called off."""
         state.probing = False
 
+    def credited(self, state: EndpointState, now: float) -> bool:
+        """Count a good outcome where that is all there is to do: in rotation, listed, in the middle of an interval."""
+        if state.ejected_until or now - state.window_start >= self._plan.interval or state.endpoint.limbo:
+            return False
+        state.total += 1
+        state.ok += 1
+        state.consecutive = 0
+        return True
+
     def record(
         self, state: EndpointState, ok: bool, now: float, states: Sequence[EndpointState], probe: bool = False
     ) -> Ejection | Reinstatement | None:

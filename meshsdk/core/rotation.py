@@ -30,14 +30,16 @@ class Rotation:
     Attributes:
         states: all known endpoints, limbo and unhealthy ones included.
         panicking: rule 2 was in force when the candidates were last sifted.
+        credited: asked first of a good outcome; where it says False, `record` it.
     """
 
-    __slots__ = ("_candidates", "_detector", "_threshold", "_until", "panicking", "states")
+    __slots__ = ("_candidates", "_detector", "_threshold", "_until", "credited", "panicking", "states")
 
     def __init__(self, outlier: Outlier, panic_threshold: float, states: Iterable[EndpointState] = ()) -> None:
         self.states = tuple(states)
         self.panicking = False
         self._detector = OutlierDetector(outlier)
+        self.credited = self._detector.credited
         self._threshold = panic_threshold
         self._candidates: tuple[EndpointState, ...] = ()
         self._until = -inf
@@ -82,6 +84,7 @@ class Rotation:
     def adopt(self, outlier: Outlier, panic_threshold: float, now: float) -> None:
         """Change the rules; ejections go on, unless outlier detection was turned off, which ends them all."""
         self._detector, self._threshold = OutlierDetector(outlier), panic_threshold
+        self.credited = self._detector.credited
         if outlier.consecutive_failures <= 0 and outlier.success_rate <= 0:
             for state in self.states:
                 if state.ejected_until:

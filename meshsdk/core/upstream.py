@@ -103,16 +103,19 @@ class Upstream:
         """Let one attempt in, to an endpoint that is not in `tried` while others are left; a first try is counted
         for the retry budget.
         """
-        permit = self.breaker.admit(now)
+        breaker = self.breaker
+        permit: int | None = breaker.epoch
+        if not breaker.closed:
+            permit = breaker.admit(now)
         if permit is None:
-            return Refusal(BreakerOpen, "breaker-open", self.breaker.why(now))
+            return Refusal(BreakerOpen, "breaker-open", breaker.why(now))
         with self._lock:
             if not tried:
                 self._budget.deposit(now)
             slot = self._take(tried, permit, now)
         if isinstance(slot, Refusal):
-            self.breaker.release(permit)
-        if self.breaker.moves:
+            breaker.release(permit)
+        if breaker.moves:
             self._tell_moves()
         return slot
 
@@ -136,14 +139,16 @@ class Upstream:
 
     def conclude(self, attempt: Attempt, ok: bool, now: float, what: str = "") -> None:
         """End an attempt: give back what it holds, and teach its outcome if that is not known yet."""
+        breaker, state, verdict = self.breaker, attempt.state, None
         with self._lock:
             if self._closed(attempt):
                 return
             permit, attempt.permit = attempt.permit, None
-            verdict = None if permit is None else self._rotation.record(attempt.state, ok, now, attempt.probe)
-        if permit is not None:
-            self.breaker.record(permit, ok, now, what)
-        if verdict is not None or self.breaker.moves:
+            if permit is not None and not (ok and self._rotation.credited(state, now)):
+                verdict = self._rotation.record(state, ok, now, attempt.probe)
+        if permit is not None and not (ok and breaker.calm):
+            breaker.record(permit, ok, now, what)
+        if verdict is not None or breaker.moves:
             self._tell(attempt.endpoint, verdict)
 
     def release(self, attempt: Attempt) -> None:

@@ -88,27 +88,35 @@ class Counter:
         self.metric = metric
         self.overflow = 0
         self._limit = limit
-        self._values: dict[Labels, float] = {}
+        self._values: dict[Labels, list[float]] = {}  # one number each, in a list so that it can be held
 
     def add(self, labels: Labels, amount: float = 1) -> None:
         """Add `amount` to the series of these label values."""
-        try:
-            self._values[labels] += amount
-        except KeyError:
-            labels, fresh = _admit(labels, self._values, len(self._values) < self._limit)
+        cell = self._values.get(labels)
+        if cell is None:
+            cell, fresh = self.series(labels)
             self.overflow += not fresh
-            self._values[labels] = self._values.get(labels, 0) + amount
+        cell[0] += amount
 
     def set(self, labels: Labels, value: float) -> None:
         """Put the series of these label values to `value`."""
-        if labels not in self._values:
-            labels, fresh = _admit(labels, self._values, len(self._values) < self._limit)
+        cell = self._values.get(labels)
+        if cell is None:
+            cell, fresh = self.series(labels)
             self.overflow += not fresh
-        self._values[labels] = value
+        cell[0] = value
+
+    def series(self, labels: Labels) -> tuple[list[float], bool]:
+        """The series of these label values, its number in a list, and whether it is theirs alone.
+
+        One that is may be held and added to by hand, until `clear`; else it is `other`, for this once.
+        """
+        labels, fresh = _admit(labels, self._values, len(self._values) < self._limit)
+        return self._values.setdefault(labels, [0]), fresh
 
     def family(self) -> Family:
         """All series now."""
-        return Family(self.metric, [Sample(labels, value) for labels, value in self._values.items()])
+        return Family(self.metric, [Sample(labels, cell[0]) for labels, cell in self._values.items()])
 
     def clear(self) -> None:
         """Forget every series."""
@@ -128,14 +136,21 @@ class Histogram:
 
     def observe(self, labels: Labels, value: float) -> None:
         """Count `value` in its bucket; a value equal to a bound belongs below it, as Prometheus' `le` says."""
-        try:
-            row = self._counts[labels]
-        except KeyError:
-            labels, fresh = _admit(labels, self._counts, len(self._counts) < self._limit)
+        row = self._counts.get(labels)
+        if row is None:
+            row, fresh = self.series(labels)
             self.overflow += not fresh
-            row = self._counts.setdefault(labels, [0] * (len(self._bounds) + 2))
+        self.put(row, value)
+
+    def put(self, row: list[float], value: float) -> None:
+        """Count `value` in a series that `series` gave."""
         row[bisect_left(self._bounds, value)] += 1
         row[-1] += value
+
+    def series(self, labels: Labels) -> tuple[list[float], bool]:
+        """The series of these label values and whether it is theirs alone, as `Counter.series`."""
+        labels, fresh = _admit(labels, self._counts, len(self._counts) < self._limit)
+        return self._counts.setdefault(labels, [0] * (len(self._bounds) + 2)), fresh
 
     def family(self) -> Family:
         """All series now."""

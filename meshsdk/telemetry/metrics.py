@@ -19,7 +19,7 @@ from weakref import WeakSet
 
 from meshsdk.core.events import AttemptEnded, BreakerMoved, CallEnded, Ejected, Event, Returned
 from meshsdk.telemetry import catalogue
-from meshsdk.telemetry.instruments import Counter, Family, Histogram, Labels, Metric, Reading, Sample
+from meshsdk.telemetry.instruments import SERIES, Counter, Family, Histogram, Labels, Metric, Reading, Sample
 from meshsdk.telemetry.names import known_method
 from meshsdk.telemetry.requests import RequestEnded, RequestStarted
 
@@ -30,6 +30,10 @@ REFUSALS = frozenset(("UH", "UO", "NR", "RL"))
 BREAKER_STATES = {"closed": 0, "half-open": 1, "open": 2}
 
 Recorder = Callable[[Metric, Labels, float], None]
+
+# What the labels of a call are made of, and where such calls are counted: labels, durations, tries told with the call.
+Kind = tuple[str, str, int | None, str, str]
+Counted = tuple[Labels, list[float], list[float] | None]
 
 log = logging.getLogger("meshsdk.telemetry")
 
@@ -44,6 +48,7 @@ class Metrics:
         self._recorders: list[Recorder] = []
         self._calls = Histogram(catalogue.CALL_DURATION)
         self._attempts = Counter(catalogue.ATTEMPTS)
+        self._kinds: dict[Kind, Counted] = {}  # of the calls that came before: few, and the same again and again
         self._calls_refused = Counter(catalogue.CALLS_REFUSED)
         self._ejections = Counter(catalogue.EJECTIONS)
         self._returns = Counter(catalogue.RETURNS)
@@ -65,8 +70,9 @@ class Metrics:
 
     def sink(self, event: Event | RequestStarted | RequestEnded) -> None:
         """Count one event of the core or of the server; costs an append, and the batch's booking now and then."""
-        self._queue.append(event)
-        if len(self._queue) >= BATCH and self._booking.acquire(blocking=False):
+        queue = self._queue
+        queue.append(event)
+        if len(queue) >= BATCH and self._booking.acquire(blocking=False):
             try:
                 self._book()
             finally:
@@ -91,6 +97,7 @@ class Metrics:
         """Forget every count and whatever waits; the readers of gauges stay."""
         self._queue = deque()
         self._booking = Lock()
+        self._kinds = {}
         for instrument in self._instruments():
             instrument.clear()
 
@@ -115,14 +122,34 @@ class Metrics:
             self._book_of[type(event)](event)  # type: ignore[operator]
 
     def _book_call(self, ended: CallEnded) -> None:
-        status = ended.status
-        error = ended.flag or (str(status) if status is not None and status >= 400 else "")
-        labels = (ended.service, known_method(ended.call.method), "" if status is None else str(status), error)
-        self._calls.observe(labels, ended.seconds)
-        if status is None and ended.flag in REFUSALS:
+        kind = (ended.service, ended.call.method, ended.status, ended.flag, ended.answered)
+        counted = self._kinds.get(kind)
+        if counted is None:
+            counted = self._new_kind(kind)
+        labels, durations, tries = counted
+        self._calls.put(durations, ended.seconds)
+        if tries is not None:
+            tries[0] += 1
+        if ended.status is None and ended.flag in REFUSALS:
             self._calls_refused.add((ended.service, ended.flag))
         for record in self._recorders:
             record(catalogue.CALL_DURATION, labels, ended.seconds)
+
+    def _new_kind(self, kind: Kind) -> Counted:
+        service, method, status, flag, answered = kind
+        error = flag or (str(status) if status is not None and status >= 400 else "")
+        labels = (service, known_method(method), "" if status is None else str(status), error)
+        durations, fresh = self._calls.series(labels)
+        self._calls.overflow += not fresh
+        tries = None
+        if answered:
+            tries, room = self._attempts.series((service, answered, "final:answered"))
+            self._attempts.overflow += not room
+            fresh = fresh and room
+        counted = labels, durations, tries
+        if fresh and len(self._kinds) < SERIES:  # what counts under `other` is to be asked for, and told, every time
+            self._kinds[kind] = counted
+        return counted
 
     def _book_attempt(self, ended: AttemptEnded) -> None:
         self._attempts.add((ended.service, ended.outcome, ended.decision))

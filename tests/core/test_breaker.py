@@ -129,7 +129,7 @@ def test_a_permit_never_reaches_pybreakers_open_state() -> None:
     """It reads the wall clock there, and would go half-open by that."""
     breaker = tripped()
     breaker.circuit.reset_timeout = 0.0
-    breaker.record(breaker._epoch, True, 1.0)
+    breaker.record(breaker.epoch, True, 1.0)
     assert breaker.state == "open"
 
 

@@ -8,7 +8,7 @@ from math import inf
 import pytest
 
 from meshsdk.core.attempt import Final, Retry
-from meshsdk.core.events import AttemptEnded, CallEnded
+from meshsdk.core.events import CallEnded
 from meshsdk.core.model import Call, Failure, Phase, Snapshot
 from meshsdk.errors import (
     BadReply,
@@ -23,7 +23,7 @@ from meshsdk.errors import (
 from tests.core.world import GARBLED, REFUSED, RESET, SLOW, World, endpoints, plan
 
 
-def test_an_ordinary_call_is_told_twice_and_leaves_nothing(world: World) -> None:
+def test_an_ordinary_call_is_told_once_and_leaves_nothing(world: World) -> None:
     exchange = world.call("GET", path="/charge")
     attempt = exchange.begin()
     assert (world.cluster.in_flight, attempt.state.inflight, attempt.number) == (1, 1, 1)
@@ -35,12 +35,43 @@ def test_an_ordinary_call_is_told_twice_and_leaves_nothing(world: World) -> None
     assert (world.cluster.in_flight, attempt.state.inflight, attempt.open) == (0, 0, False)
     call = Call("GET", "/charge")
     assert world.events == [
-        AttemptEnded("payments", attempt.endpoint, 1, "2xx", "final:answered", 200, pytest.approx(0.02)),
         CallEnded(
             "payments", call, 200, "", "answered", 1, pytest.approx(0.05), pytest.approx(0.02),
-            attempt.endpoint, "payments@7", "errors",
+            attempt.endpoint, "payments@7", "errors", "2xx",
         ),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("statuses", "told", "answered"),
+    [
+        ([204], [], "2xx"),
+        ([304], [], "3xx"),
+        ([404], [], "4xx"),
+        ([429], [("4xx", "final:not-retried-status")], ""),
+        ([500], [("5xx", "final:not-retried-status")], ""),
+        ([503, 200], [("5xx", "retry:status-503")], "2xx"),
+        ([503, 503, 503], [("5xx", "retry:status-503")] * 2 + [("5xx", "final:attempts-used")], ""),
+    ],
+)
+def test_every_try_is_told_once_an_ordinary_reply_by_its_call(
+    world: World, statuses: list[int], told: list[tuple[str, str]], answered: str
+) -> None:
+    exchange = world.call()
+    for status in statuses:
+        exchange.answered(attempt := exchange.begin(), status)
+    exchange.finished(attempt)
+    assert [(event.outcome, event.decision) for event in world.tried()] == told
+    assert [event.answered for event in world.ended()] == [answered]
+
+
+def test_a_call_begins_with_its_first_try(world: World) -> None:
+    exchange = world.call()
+    with pytest.raises(RuntimeError, match="not between two tries"):
+        exchange.give_up()
+    world.now += 3.0
+    attempt = exchange.begin()
+    assert (attempt.started, attempt.body_deadline) == (103.0, 118.0)
 
 
 # --- begin -------------------------------------------------------------------------------------------
@@ -52,14 +83,14 @@ def test_times_of_an_attempt_come_from_the_plan(world: World) -> None:
     assert attempt.deadline == 105.0
     assert attempt.body_deadline == 115.0
     assert (attempt.connect_timeout, attempt.idle_timeout) == (1.0, 300.0)
-    assert attempt.headers == [(b"x-envoy-expected-rq-timeout-ms", b"5000")]
+    assert attempt.headers == ((b"x-envoy-expected-rq-timeout-ms", b"5000"),)
 
 
 def test_zero_is_no_limit_and_no_header() -> None:
     world = World(plan(timeouts={"request": 0.0, "attempt": 0.0, "connect": 0.0, "idle": 0.0}))
     attempt = world.call().begin()
     assert {attempt.deadline, attempt.body_deadline, attempt.connect_timeout, attempt.idle_timeout} == {inf}
-    assert attempt.headers == []
+    assert attempt.headers == ()
 
 
 @pytest.mark.parametrize(
@@ -237,6 +268,8 @@ def test_a_pause_that_ends_at_the_deadline_is_not_begun() -> None:
 def test_an_unknown_class_of_status_is_told_as_other(world: World) -> None:
     world.serve(999)
     assert world.tried()[0].outcome == "other"
+    (ended,) = world.ended()
+    assert ended.answered == ""
 
 
 # --- failed ------------------------------------------------------------------------------------------
@@ -390,7 +423,8 @@ def test_abandon_frees_and_blames_nobody(world: World, status: int | None) -> No
     assert (attempt.state.total, attempt.state.consecutive, attempt.state.ewma) == (0, 0, learned)
     assert world.cluster.in_flight == 0
     assert [(e.flag, e.reason, e.status) for e in world.ended()] == [("DC", "abandoned", status)]
-    assert [e.outcome for e in world.tried()] == ["2xx" if status else "abandoned"]
+    assert [e.outcome for e in world.tried()] == ([] if status else ["abandoned"])
+    assert [e.answered for e in world.ended()] == ["2xx" if status else ""]
 
 
 def test_give_up_between_tries_ends_the_call(world: World) -> None:

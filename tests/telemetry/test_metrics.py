@@ -89,6 +89,39 @@ def test_attempts_ejections_returns_and_breaker():
     assert found(metrics, "mesh.client.breaker.state") == {("payments",): 1}
 
 
+def test_a_call_counts_the_try_that_was_answered():
+    metrics = Metrics()
+    for status, answered in ((200, "2xx"), (200, "2xx"), (404, "4xx"), (503, "")):
+        event = call_ended(status)
+        event.answered = answered
+        metrics.sink(event)
+    metrics.sink(AttemptEnded("payments", ENDPOINT, 1, "5xx", "final:attempts-used", 503, 0.1))
+    assert found(metrics, "mesh.client.attempts") == {
+        ("payments", "2xx", "final:answered"): 2,
+        ("payments", "4xx", "final:answered"): 1,
+        ("payments", "5xx", "final:attempts-used"): 1,
+    }
+    assert sum(count(metrics, "http.client.request.duration").values()) == 4
+    metrics.reset()
+    metrics.sink(call_ended())
+    assert count(metrics, "http.client.request.duration") == {("payments", "GET", "200", ""): 1}
+
+
+def test_calls_without_room_are_told_every_time():
+    metrics, answered = Metrics(), "2xx"
+    for n in (*range(SERIES + 5), 0, SERIES + 1):
+        event = call_ended()
+        event.service, event.answered = f"service-{n}", answered
+        metrics.sink(event)
+    calls, tries = count(metrics, "http.client.request.duration"), found(metrics, "mesh.client.attempts")
+    assert (calls["service-0", "GET", "200", ""], calls["other", "other", "other", "other"]) == (2, 6)
+    assert (tries["service-0", "2xx", "final:answered"], tries["other", "other", "other"]) == (2, 6)
+    assert found(metrics, "mesh.metrics.overflow") == {
+        ("http.client.request.duration",): 6,
+        ("mesh.client.attempts",): 6,
+    }
+
+
 def test_requests_served():
     metrics = Metrics()
     for _ in range(3):

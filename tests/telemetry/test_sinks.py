@@ -15,6 +15,30 @@ def test_every_sink_hears_every_event_in_order():
     assert heard == [("a", 1), ("b", 1), ("a", 2), ("b", 2)]
 
 
+def test_a_sink_hears_only_what_it_asked_for():
+    class Choosy:
+        hears = (int, str)
+
+        def __init__(self) -> None:
+            self.heard: list[object] = []
+
+        def __call__(self, event: object) -> None:
+            self.heard.append(event)
+
+    choosy, heard = Choosy(), list[object]()
+    tell: Fanout[object] = Fanout(choosy, heard.append)
+    for event in (1, 2.0, "three", True, None, 4):
+        tell(event)
+    assert choosy.heard == [1, "three", True, 4]
+    assert heard == [1, 2.0, "three", True, None, 4]
+
+
+def test_nobody_listening_is_no_error():
+    tell: Fanout[int] = Fanout()
+    tell(1)
+    tell(2)
+
+
 def test_a_raising_sink_is_logged_once_and_heard_again(caplog: pytest.LogCaptureFixture):
     heard: list[int] = []
 

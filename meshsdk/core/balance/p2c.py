@@ -41,8 +41,9 @@ class PowerOfTwoChoices(ABC):
         if self._weights.of is not states:
             self._weights = Weights(states)
         if self._weights.equal:
-            first = int(rng.random() * count)
-            second = int(rng.random() * (count - 1))
+            # one draw for both: each of count x (count - 1) ordered pairs is equally likely
+            pair = int(rng.random() * count * (count - 1))
+            first, second = pair // (count - 1), pair % (count - 1)
             one, other = states[first], states[second + (second >= first)]
         else:
             one, other = self._weights.draw(rng), self._weights.draw(rng)

@@ -41,13 +41,15 @@ class PeakEwma(PowerOfTwoChoices):
 
     def cost(self, state: EndpointState, now: float) -> float:
         """Expected seconds of waiting for one more request, raised by failures."""
-        queue = state.inflight / state.endpoint.weight + 1.0
+        queue = state.inflight / state.endpoint.weight + 1.0 if state.inflight else 1.0
         estimate = state.ewma
         if not estimate:
             return UNSEEN * queue if state.inflight else 0.0
         fade = exp((state.ewma_at - now) / TAU)
         estimate *= fade
         cost = estimate * queue if estimate > FLOOR else FLOOR * queue
+        if state.faults < NEGLIGIBLE:
+            return cost
         faults = state.faults * fade
         return cost if faults < NEGLIGIBLE else cost / (1.0 - min(faults, MOST_FAULTS)) ** 3
 
