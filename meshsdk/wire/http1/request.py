@@ -21,6 +21,9 @@ _TARGET = re.compile(rb"[\x21-\x7e]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _CONTROL_IN_HEAD = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
+# No body is longer than 2**64 bytes.
+_DIGITS = 20
+
 _PLAIN, _HOST, _LENGTH, _CODING, _EXPECT = range(5)
 _SPECIAL = {b"host": _HOST, b"content-length": _LENGTH, b"transfer-encoding": _CODING, b"expect": _EXPECT}
 
@@ -90,7 +93,7 @@ def write_head(method: str, target: bytes, fields: Sequence[tuple[bytes, bytes]]
     breaks = len(lines)
     if data.count(b"\n") != breaks or data.count(b"\r") != breaks or _CONTROL_IN_HEAD.search(data):
         raise _unfit(target, fields)
-    if b" " in target or not target.isascii():
+    if not target or b" " in target or b"\t" in target or not target.isascii():
         raise _unfit(target, fields)
     return Head(data, framing, expects and framing != 0)
 
@@ -104,8 +107,8 @@ def _framing(said: bytes | None, coding: bytes | None, length: int | None, lines
             raise InvalidRequest(f"Transfer-Encoding: {coding!r} cannot be sent; only `chunked` can")
         return Framing.CHUNKED
     if said is not None:
-        if not said.isdigit():
-            raise InvalidRequest(f"Content-Length: {said!r} is not a number of bytes")
+        if not said.isdigit() or len(said) > _DIGITS:
+            raise InvalidRequest(f"Content-Length: {said[:80]!r} is not a number of bytes")
         if length is not None and int(said) != length:
             raise InvalidRequest(f"Content-Length is {int(said)} and the body has {length} bytes")
         return int(said)
@@ -147,7 +150,7 @@ def _unfit(target: bytes, fields: Sequence[tuple[bytes, bytes]]) -> InvalidReque
     """Find out what of a head that cannot be sent is wrong."""
     if not _TARGET.fullmatch(target):
         return InvalidRequest(
-            f"the target {target[:80]!r} has spaces, control or non-ASCII characters; encode them as %XX"
+            f"the target {target[:80]!r} is empty or has spaces, control or non-ASCII characters; encode them as %XX"
         )
     for name, value in fields:
         if _CONTROL.search(value):

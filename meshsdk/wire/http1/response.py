@@ -22,6 +22,9 @@ __all__ = ["Incoming", "ProtocolError", "ResponseReader"]
 
 _HEAD_END = b"\r\n\r\n"
 _REASON = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+# Of the largest length llhttp takes, 2**64 - 1. It takes any number of zeros before that, which int does not.
+_DIGITS = 20
+
 # How a chunked body ends: a line that is not empty, of the last chunk or a trailer, and one that is.
 _LAST_LINE = re.compile(rb"[^\r\n]\r\n\r\n")
 _DEFAULTS = Limits()
@@ -251,6 +254,8 @@ class ResponseReader:
         if len(name) == 17 and name.lower() == b"transfer-encoding":
             self._coded(value)
         value = value.rstrip(b" \t")
+        if len(value) > _DIGITS and name.lower() == b"content-length":
+            raise ProtocolError(f"Content-Length: {value[:40]!r} has more than {_DIGITS} digits")
         (self._into.trailers if self._into.status else self._fields).append((name, value))
 
     def on_headers_complete(self) -> None:

@@ -41,6 +41,7 @@ class TestFraming:
             (OK + SIZED, b"ok", True),
             (OK + b"Content-Length:\t02 \t\r\n\r\nok", b"ok", True),
             (OK + b"Content-Length: 0\r\n\r\n", b"", True),
+            (OK + b"Content-Length: %b2\r\n\r\nok" % (b"0" * 19), b"ok", True),
             (CODED + CHUNKS, b"ok", True),
             (CODED + b"1\r\no\r\n001\r\nk\r\n000\r\n\r\n", b"ok", True),
             (CODED + b"0000000000000000000000002\r\nok\r\n0\r\n\r\n", b"ok", True),
@@ -298,6 +299,14 @@ class TestConflicts:
             (
                 b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n",
                 "Content-Length can't be present with Transfer-Encoding",
+            ),
+            (
+                b"Content-Length: %b2\r\n" % (b"0" * 20),
+                "Content-Length: b'000000000000000000002' has more than 20 digits",
+            ),
+            (
+                b"Content-Length: %b\r\n" % (b"0" * 5000),
+                "Content-Length: b'0000000000000000000000000000000000000000' has more than 20 digits",
             ),
             (b"Transfer-Encoding: \r\n", "Empty Transfer-Encoding"),
         ],
