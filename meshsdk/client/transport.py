@@ -7,6 +7,7 @@ Twins, side by side; they differ in colour only. `Calling` and `AsyncCalling` kn
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection
 from types import ModuleType
@@ -249,7 +250,9 @@ class AsyncCalling(_Library):
     async def aclose(self) -> None:
         """Close every connection of the running loop; those of other loops close when their loop ends."""
         abandon_forgotten()
-        await self._engine.aclose()
+        with contextlib.suppress(ConfigError):  # no call was made where asyncio does not run: it was refused, in words
+            _running_loop()
+            await self._engine.aclose()
         await self._egress.aclose()
 
 
