@@ -1,9 +1,29 @@
 """Identity: SPIFFE ids, the TLS contexts they travel in, and who is at the other end of a request.
 
-spiffe.py    parse, format and compare ids, pure          contexts.py   TLS contexts from PEM files
-peer.py      the verified peer, as each server tells it
+holder.py    what is in force now             providers/       Consul's CA; PEM files
+material.py  certificate, key and roots       contexts.py      TLS contexts from them, and for Consul
+verify.py    is the peer who it should be     verifying.py     server contexts that ask so, and follow renewals
+renewal.py   what goes on in the background   lifetime.py      which ages are to be told
+events.py    what is told to listeners        secret_file.py   keys for OpenSSL, not on disk
+spiffe.py    ids: parsed, written, compared   peer.py          the verified peer, as each server tells it
 """
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from meshsdk.identity.events import Aged, Expired, Issued, Trouble
+from meshsdk.identity.holder import Identity, NoIdentity, State
+from meshsdk.identity.material import BadMaterial, Material
+from meshsdk.identity.spiffe import SpiffeId
+
+__all__ = [
+    "Aged",
+    "BadMaterial",
+    "Expired",
+    "Identity",
+    "Issued",
+    "Material",
+    "NoIdentity",
+    "SpiffeId",
+    "State",
+    "Trouble",
+]

@@ -1,18 +1,75 @@
-"""TLS contexts for talking to Consul, from PEM files, with errors that name the file and what is wrong with it."""
+"""TLS contexts: for Consul, from PEM files, with errors that name the file; for the mesh, from checked material.
+
+A context of the mesh is never changed: new material makes new ones. A root can be added to a living context and not
+taken away again, and another thread could see a new certificate beside an old key.
+"""
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from meshsdk.errors import ConfigError
+from meshsdk.identity.material import BadMaterial, Material, lapse
+from meshsdk.identity.secret_file import secret_file
+from meshsdk.identity.verifying import Refusals, ServerContext
 
-__all__ = ["consul_context"]
+__all__ = ["client_context", "consul_context", "server_context"]
+
+C = TypeVar("C", bound=ssl.SSLContext)
+
+
+def client_context(material: Material) -> ssl.SSLContext:
+    """A context for calling services: TLS 1.3, our certificate shown, theirs verified against the roots.
+
+    Which service the certificate is for is not checked here: that takes `meshsdk.identity.verify.expecting`.
+
+    Raises:
+        BadMaterial: OpenSSL refuses what our own checks let pass, such as a key too short for its security level.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    return _equipped(context, material)
+
+
+def server_context(
+    material: Material, *, trust_domains: Collection[str] = (), refusals: Refusals | None = None
+) -> ServerContext:
+    """A context for being called: TLS 1.3, the caller's certificate asked for and verified, its trust domain too.
+
+    It hands out no tickets: a session resumed with one would be let in without looking at the roots of today.
+
+    Args:
+        material: whose trust domain callers must belong to.
+        trust_domains: others they may belong to.
+        refusals: where handshakes that fail are told; a place of its own if not given.
+
+    Raises:
+        BadMaterial: as `client_context`.
+    """
+    context = ServerContext(refusals or Refusals())
+    context.trust_domains = frozenset((material.trust_domain, *trust_domains))
+    return _equipped(context, material)
+
+
+def _equipped(context: C, material: Material) -> C:
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_verify_locations(cadata=material.roots_pem)
+        with secret_file(material.chain_pem + material.key_pem) as path:
+            context.load_cert_chain(path)
+    except ssl.SSLError as error:
+        raise BadMaterial(f"certificate of {material.spiffe_id}: TLS refuses it: {error.reason or error}") from error
+    return context
 
 
 def consul_context(
@@ -51,16 +108,16 @@ def consul_context(
 def _authorities(path: Path, now: datetime) -> str:
     """The CAs of a file that are valid: an old one beside its successor is usual, only old ones are a mistake."""
     certificates = _certificates(path, "CA certificate")
-    valid = [certificate for certificate in certificates if not _lapse(certificate, now)]
+    valid = [certificate for certificate in certificates if not lapse(certificate, now)]
     if not valid:
-        raise ConfigError(f"CA certificate {path}: {_lapse(certificates[0], now)}; give the CA that Consul uses now")
+        raise ConfigError(f"CA certificate {path}: {lapse(certificates[0], now)}; give the CA that Consul uses now")
     return "".join(certificate.public_bytes(Encoding.PEM).decode() for certificate in valid)
 
 
 def _check_pair(cert: Path, key: Path, now: datetime) -> None:
     certificate = _certificates(cert, "client certificate")[0]
-    if lapse := _lapse(certificate, now):
-        raise ConfigError(f"client certificate {cert}: {lapse}; renew it")
+    if words := lapse(certificate, now):
+        raise ConfigError(f"client certificate {cert}: {words}; renew it")
     content = _read(key, "client key")
     try:
         private = load_pem_private_key(content, None)
@@ -86,13 +143,3 @@ def _read(path: Path, what: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{what} {path}: cannot be read: {error.strerror or error}") from error
-
-
-def _lapse(certificate: x509.Certificate, now: datetime) -> str:
-    """Why a certificate is not valid now, empty where it is."""
-    if now > certificate.not_valid_after_utc:
-        return f"expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
-    if now < certificate.not_valid_before_utc:
-        since = certificate.not_valid_before_utc
-        return f"is not valid before {since:%Y-%m-%d %H:%M} UTC (is this machine's clock right?)"
-    return ""

@@ -136,6 +136,35 @@ GAUGES = {
             _SERVICE,
             merge="max",
         ),
+        Metric(
+            "mesh.identity.expiry",
+            "gauge",
+            "s",
+            "Time until the certificate in force expires; below 0 once it has.",
+            (),
+            merge="min",
+        ),
+        Metric(
+            "mesh.identity.renewals",
+            "counter",
+            "{renewal}",
+            "Certificates and sets of roots put in force, the first one included.",
+            (),
+        ),
+        Metric(
+            "mesh.identity.failures",
+            "counter",
+            "{failure}",
+            "Renewals that failed: `refused`, what was given cannot be used; `away`, who gives it cannot be asked.",
+            ("mesh.reason",),
+        ),
+        Metric(
+            "mesh.identity.handshake_failures",
+            "counter",
+            "{handshake}",
+            "TLS handshakes of callers that were refused or broke.",
+            (),
+        ),
     )
 }
 

@@ -42,7 +42,7 @@ class Metric:
         name: with dots, as in OpenTelemetry.
         unit: UCUM: `s`, or `{thing}` for counts.
         labels: attribute names with dots, in the order of every sample's values.
-        merge: how several workers' values become one: `sum`, or `max` for states.
+        merge: how several workers' values become one: `sum`; `max` for states and ages, `min` for time left.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Metric:
     unit: str
     help: str
     labels: tuple[str, ...]
-    merge: Literal["sum", "max"] = "sum"
+    merge: Literal["sum", "max", "min"] = "sum"
 
 
 @dataclass(slots=True)

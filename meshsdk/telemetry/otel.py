@@ -43,6 +43,7 @@ def export(metrics: Metrics, service: str, provider: MeterProvider | None = None
             "sum",
         ): meter.create_observable_up_down_counter,  # what adds up, such as calls in flight
         ("gauge", "max"): meter.create_observable_gauge,
+        ("gauge", "min"): meter.create_observable_gauge,
     }
     for metric in catalogue.ALL:
         if metric.kind == "histogram":

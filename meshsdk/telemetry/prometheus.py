@@ -78,7 +78,8 @@ class _Block:
 def merge(texts: Iterable[str]) -> str:
     """One text for all workers of a server.
 
-    Counters, histograms and most gauges add up; gauges that tell a state or an age take the largest.
+    Counters, histograms and most gauges add up; gauges that tell a state or an age take the largest, and those
+    that tell how much time is left the smallest.
 
     Args:
         texts: what `expose` wrote in each worker.
@@ -137,6 +138,5 @@ def _add(one: float, other: float) -> float:
     return one + other
 
 
-_COMBINE: dict[str, Callable[[float, float], float]] = {
-    metric_name(metric): max for metric in catalogue.ALL if metric.merge == "max"
-}
+_WAYS: dict[str, Callable[[float, float], float]] = {"sum": _add, "max": max, "min": min}
+_COMBINE = {metric_name(metric): _WAYS[metric.merge] for metric in catalogue.ALL}

@@ -1,0 +1,149 @@
+"""An identity from Consul's CA (Connect): the agent makes key and certificate and renews them in time.
+
+Rule 1  Certificate and roots are watched side by side; each change of either, once both are known, is published.
+Rule 2  The roots are believed as Consul tells them, even while our certificate leads to none of them: dropping a root
+        is how Consul revokes, and must not wait for our own renewal, which follows it by up to 30 s.
+Rule 3  While Consul is away, what it said last stays in force until it expires. Its absence is told once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from meshsdk.identity.events import Trouble
+from meshsdk.identity.material import BadMaterial, Material
+from meshsdk.identity.providers.provider import Publish
+from meshsdk_registry import Back, Changed, Consul, Leaf, Lost, Roots, watch_leaf, watch_roots
+
+__all__ = ["ConsulProvider"]
+
+RETRY = 5.0
+"""Seconds until what was refused is looked at again: a clock that was wrong is put right without Consul's noticing."""
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class ConsulProvider:
+    """Follows the certificate of one service.
+
+    Args:
+        consul: makes a client of Consul; called on the background loop.
+        service: our own name.
+        now: the wall clock, with a time zone.
+        sleep: takes seconds.
+    """
+
+    def __init__(
+        self,
+        consul: Callable[[], Consul],
+        service: str,
+        *,
+        now: Callable[[], datetime] = _utc_now,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._consul = consul
+        self._service = service
+        self._now = now
+        self._sleep = sleep
+
+    def __repr__(self) -> str:
+        return f"<ConsulProvider of {self._service!r}>"
+
+    async def run(self, publish: Publish) -> None:
+        """Publish what the two watches tell, until cancelled."""
+        consul = await self._open(publish)
+        told = _Told(publish, self._now)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                leafs, roots = watch_leaf(consul, self._service), watch_roots(consul)
+                tasks.create_task(_follow("certificate", leafs, told))
+                tasks.create_task(_follow("roots", roots, told))
+                tasks.create_task(self._retry(told))
+        finally:
+            await consul.aclose()
+
+    async def _open(self, publish: Publish) -> Consul:
+        words = ""
+        while True:
+            try:
+                return self._consul()
+            except (OSError, ValueError) as error:  # a token file or certificate that cannot be read
+                if str(error) != words:
+                    words = str(error)
+                    publish(Trouble("away", f"no client of Consul could be made: {words}"))
+            await self._sleep(RETRY)
+
+    async def _retry(self, told: _Told) -> None:
+        while True:
+            await self._sleep(RETRY)
+            if told.refused:
+                told.try_again()
+
+
+@dataclass(slots=True)
+class _Told:
+    """What Consul has told in one run, and what was made of it."""
+
+    publish: Publish
+    now: Callable[[], datetime]
+    leaf: Leaf | None = None
+    roots: Roots | None = None
+    refused: str = ""
+    away: set[str] = field(default_factory=set)
+    away_words: str = ""
+
+    def heard(self, value: Leaf | Roots) -> None:
+        if isinstance(value, Leaf):
+            self.leaf = value
+        else:
+            self.roots = value
+        self.try_again()
+
+    def try_again(self) -> None:
+        leaf, roots = self.leaf, self.roots
+        if leaf is None or roots is None:
+            return
+        trusted = "".join(f"{root.pem.strip()}\n" for root in roots.roots)
+        try:
+            material = Material.of_pem(
+                leaf.cert_pem, leaf.key_pem, trusted, now=self.now(), trust_domain=roots.trust_domain, rooted=False
+            )
+        except BadMaterial as error:
+            if str(error) != self.refused:
+                self.refused = str(error)
+                self.publish(Trouble("refused", f"what Consul gave for {leaf.service} is refused: {error}"))
+            return
+        self.refused = ""
+        self.publish(material)
+
+    def lost(self, what: str, words: str) -> None:
+        self.away.add(what)
+        if words != self.away_words:  # both watches lose Consul at once
+            self.away_words = words
+            self.publish(Trouble("away", words))
+
+    def back(self, what: str) -> None:
+        self.away.discard(what)
+        if not self.away:
+            self.away_words = ""
+            self.try_again()  # so that the trouble is over although nothing changed
+
+
+async def _follow(
+    what: str, events: AsyncGenerator[Changed[Leaf] | Changed[Roots] | Lost | Back, None], told: _Told
+) -> None:
+    async with aclosing(events):
+        async for event in events:
+            match event:
+                case Changed(answer):
+                    told.heard(answer.value)
+                case Lost(error, _):
+                    told.lost(what, str(error))
+                case Back():
+                    told.back(what)
