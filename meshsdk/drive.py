@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
-from meshsdk.core.attempt import Attempt, Final, Verdict
+from meshsdk.core.attempt import Attempt, Final
 from meshsdk.core.exchange import Exchange
 from meshsdk.core.model import TransportFailure
 
@@ -75,7 +75,11 @@ def drive(exchange: Exchange, send: Callable[[Attempt], R], sleep: Callable[[flo
             exchange.abandon(attempt)
             raise
         else:
-            verdict = _judged(exchange, attempt, reply)
+            try:
+                verdict = exchange.answered(attempt, reply.status, reply.retry_after)
+            except BaseException:  # a user's strategy raised, and nobody else closes the reply
+                reply.close()
+                raise
             if isinstance(verdict, Final):
                 return reply, attempt
         try:
@@ -106,7 +110,11 @@ async def adrive(
             exchange.abandon(attempt)
             raise
         else:
-            verdict = await _ajudged(exchange, attempt, reply)
+            try:
+                verdict = exchange.answered(attempt, reply.status, reply.retry_after)
+            except BaseException:
+                await reply.aclose()
+                raise
             if isinstance(verdict, Final):
                 return reply, attempt
         try:
@@ -116,21 +124,3 @@ async def adrive(
         except BaseException:
             exchange.give_up()
             raise
-
-
-def _judged(exchange: Exchange, attempt: Attempt, reply: Reply) -> Verdict:
-    """Report the head; a user's strategy may raise there, and then nobody else closes the reply."""
-    try:
-        return exchange.answered(attempt, reply.status, reply.retry_after)
-    except BaseException:
-        reply.close()
-        raise
-
-
-async def _ajudged(exchange: Exchange, attempt: Attempt, reply: AsyncReply) -> Verdict:
-    """Report the head; a user's strategy may raise there, and then nobody else closes the reply."""
-    try:
-        return exchange.answered(attempt, reply.status, reply.retry_after)
-    except BaseException:
-        await reply.aclose()
-        raise

@@ -21,12 +21,15 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from meshsdk.core.paths import Paths
-from meshsdk.core.request import ANONYMOUS, ANYONE, Header, Request, callers
+from meshsdk.core.request import Header, Request, callers
 
-__all__ = ["Access", "Action", "Decision", "Rule", "check_source", "narrow"]
+__all__ = ["SOURCE", "Access", "Action", "Decision", "Rule", "check_source", "narrow"]
 
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")  # a DNS label, as MESH_SERVICE and `from:` are
-_ID = re.compile(r"spiffe://[a-z0-9._-]{1,255}(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._-]+)*(?:/\*)?")
+_NAME = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # a DNS label, as MESH_SERVICE and `from:` are
+_ID = r"spiffe://[a-z0-9._-]{1,255}(/(?!\.{1,2}(/|$))[A-Za-z0-9._-]+)*(/\*)?"
+
+SOURCE = re.compile(rf"{_NAME}|{_ID}|\*")
+"""What `Rule.sources` may hold; ANONYMOUS has the form of a service's name."""
 
 Action = Literal["allow", "deny"]
 
@@ -218,7 +221,7 @@ def check_source(source: str) -> None:
     Raises:
         ValueError: it names nobody; says what to write.
     """
-    if source in {ANYONE, ANONYMOUS} or _NAME.fullmatch(source) or _ID.fullmatch(source):
+    if SOURCE.fullmatch(source):
         return
     if source.startswith("spiffe://"):
         raise ValueError("no SPIFFE id; write spiffe://<trust domain>/<path>, or end it in /* for all below")

@@ -115,6 +115,7 @@ class Exchange:
         slot = upstream.admit(self._tried, now) if now < self._deadline else self._too_late(now)
         if isinstance(slot, Refusal):
             raise self._refused(slot, now)
+        self._number += 1
         self._last = attempt = self._attempt(slot, now)
         return attempt
 
@@ -204,8 +205,7 @@ class Exchange:
 
     def _attempt(self, slot: Slot, now: float) -> Attempt:
         state, permit, probe, era = slot
-        self._number = number = self._number + 1
-        timeouts = self._plan.timeouts
+        number, timeouts = self._number, self._plan.timeouts
         deadline = self._deadline
         left = deadline - now
         if timeouts.attempt and timeouts.attempt < left:

@@ -6,7 +6,9 @@ Defaults, units in text form and validation belong to `meshsdk.policy`; every du
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from meshsdk.core.access import Access
 
 __all__ = ["Balancing", "Breaker", "Limits", "Outlier", "Plan", "Retries", "Timeouts"]
 
@@ -119,6 +121,8 @@ class Plan:
     Attributes:
         version: what error messages and heartbeats say, such as `payments@41`, `_mesh@7` or `defaults`.
         access_log: `off`, `errors` or `all`.
+        access: who may do what at the destination; for the destination itself.
+        tls: `strict`, `permissive` or `off`.
     """
 
     version: str
@@ -129,3 +133,5 @@ class Plan:
     outlier: Outlier
     balancing: Balancing
     access_log: str
+    access: Access = field(default_factory=Access)
+    tls: str = "permissive"

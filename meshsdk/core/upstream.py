@@ -110,10 +110,19 @@ class Upstream:
         if permit is None:
             return Refusal(BreakerOpen, "breaker-open", breaker.why(now))
         with self._lock:
-            if not tried:
+            usable = self._rotation.candidates(now)
+            if tried:
+                usable = [state for state in usable if state not in tried] or usable
+            else:
                 self._budget.deposit(now)
-            slot = self._take(tried, permit, now)
-        if isinstance(slot, Refusal):
+            state = self._balancer.pick(usable, now, self.rng) if usable else None
+            limit = "no-endpoint" if state is None else self._bulkhead.take(state)
+            if state is not None and not limit:
+                probe = state.ejected_until > 0 and self._rotation.began(state, now)
+                slot: Slot | Refusal = (state, permit, probe, self._era)
+            else:
+                slot = self._refusal(limit, state)
+        if limit:  # outside of our lock: a listener, under the breaker's, may be asking us something
             breaker.release(permit)
         if breaker.moves:
             self._tell_moves()
@@ -166,18 +175,10 @@ class Upstream:
         with self._lock:
             return self._budget.withdraw(now)
 
-    def _take(self, tried: Sequence[EndpointState], permit: int, now: float) -> Slot | Refusal:
-        usable = self._rotation.candidates(now)
-        if tried:
-            usable = [state for state in usable if state not in tried] or usable
-        if not usable:
-            return Refusal(NoEndpoint, "no-endpoint", self._why_none())
-        state = self._balancer.pick(usable, now, self.rng)
-        limit = self._bulkhead.take(state)
-        if limit:
-            return Refusal(Overloaded, limit, self._bulkhead.why(limit, state))
-        probe = state.ejected_until > 0 and self._rotation.began(state, now)
-        return state, permit, probe, self._era
+    def _refusal(self, reason: str, state: EndpointState | None) -> Refusal:
+        if state is None:
+            return Refusal(NoEndpoint, reason, self._why_none())
+        return Refusal(Overloaded, reason, self._bulkhead.why(reason, state))
 
     def _why_none(self) -> str:
         """Say whether the registry knows no instance, or knows some and none may be used."""
