@@ -6,6 +6,7 @@ from typing import Any
 
 from meshsdk.core.plan import Plan
 from meshsdk.errors import PolicyError
+from meshsdk.policy.authorization import Authorization, joined
 from meshsdk.policy.bounds import merge
 from meshsdk.policy.circuit_breaker import CircuitBreaker
 from meshsdk.policy.document import BUILT_IN, Document
@@ -17,12 +18,14 @@ from meshsdk.policy.retries import Retries
 from meshsdk.policy.sections import Sections
 from meshsdk.policy.telemetry import Telemetry
 from meshsdk.policy.timeouts import Timeouts
+from meshsdk.policy.tls import Tls
 
 __all__ = ["DEFAULTS", "check", "dump", "effective"]
 
 
 def effective(caller: str, service: str, mesh: Document | None, own: Document | None) -> Plan:
-    """Merge what holds for calls of `caller` to `service`; later wins, mappings key by key, all else whole.
+    """Merge what holds for calls of `caller` to `service`; later wins, mappings key by key, all else whole;
+    the rules of `authorization` are joined.
 
     Args:
         caller: the calling service; it chooses the `from` section of `own`.
@@ -67,13 +70,17 @@ def dump(plan: Plan) -> dict[str, Any]:
         "outlier_detection": OutlierDetection.dump(plan.outlier),
         "load_balancing": LoadBalancing.dump(plan.balancing),
         "telemetry": Telemetry.dump(plan.access_log),
+        "authorization": Authorization.dump(plan.access),
+        "tls": Tls.dump(plan.tls),
     }
 
 
 def _merged(caller: str, mesh: Document | None, own: Document | None) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     if mesh and mesh.callers:
         raise PolicyError(mesh.source, [f"from: {REFUSED['from']}"])
-    return merge([BUILT_IN, *(mesh.layers("") if mesh else ()), *(own.layers(caller) if own else ())])
+    merged, wrong = merge([BUILT_IN, *(mesh.layers("") if mesh else ()), *(own.layers(caller) if own else ())])
+    rules = joined(mesh.content if mesh else {}, own.content if own else {})
+    return {**merged, "authorization": {**merged["authorization"], "rules": rules}}, wrong
 
 
 def _refusal(mesh: Document | None, own: Document | None, mistakes: list[str]) -> PolicyError:

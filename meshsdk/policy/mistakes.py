@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from meshsdk.policy.reading import Mistake, Path, Reading, path_text
 from meshsdk.policy.refused import REFUSED
 from meshsdk.policy.section import Section
-from meshsdk.policy.sections import Sections
+from meshsdk.policy.sections import CallerSections, Sections
 
 __all__ = ["find"]
 
@@ -27,7 +27,9 @@ _SAY = {
     "greater_than_equal": "write {ge:.12g} or more",
     "less_than_equal": "write {le:.12g} or less",
     "literal_error": "write {expected}",
-    "tuple_type": "write a list, such as [reset, 503]",
+    "bool_type": "write true or false",
+    "string_type": "write text, in quotes where it looks like a number",
+    "tuple_type": "write a list, such as [first, second]",
     "model_type": "write keys and values below it",
     "dict_type": "write keys and values below it",
 }
@@ -112,10 +114,15 @@ def _unknown(model: type[Section], path: Path) -> str:
 def _parent(model: type[Section], path: Path) -> tuple[type[Section], Path]:
     """The section that holds the key, and the path within the document or the caller's part of it."""
     if len(path) > 2 and path[0] == "from":
-        return _parent(Sections, path[2:])
+        return _parent(CallerSections, path[2:])
     section: Any = model
-    for step in path[:-1]:
-        section = section.fields()[step]
+    steps = iter(path[:-1])
+    for step in steps:
+        below = section.fields()[step]
+        if below is None:  # a list, or sections by name: the next step is which of them
+            below = section.items()[step]
+            next(steps)
+        section = below
     return section, path
 
 

@@ -23,7 +23,8 @@ _OPENING = """# Policy documents
 <!-- Written from the field descriptions in `meshsdk/policy` by
      `python -m meshsdk.policy.reference > docs/policy.md` -->
 
-A policy says how callers treat a service. It stands in Consul KV, as YAML or JSON of at most 512 KiB:
+A policy says how callers treat a service, and whom the service lets in. It stands in Consul KV, as YAML or JSON of at
+most 512 KiB:
 
 | key | holds for |
 |---|---|
@@ -31,7 +32,8 @@ A policy says how callers treat a service. It stands in Consul KV, as YAML or JS
 | `mesh/policy/<service>` | calls to that service; its `from:` section for single callers |
 
 Later wins: built-in defaults, `_mesh`, the service's document, its `from.<caller>`. Mappings are merged key by key,
-lists and single values replace what was there. A key that is left out keeps its value.
+lists and single values replace what was there; only `authorization.rules` are joined. A key that is left out keeps its
+value.
 
 A document is taken as a whole or refused as a whole. A refused one changes nothing: the last good one stays in force.
 An unknown key is a mistake, and so is a key that would have no effect.
@@ -56,18 +58,34 @@ def reference() -> str:
 
 
 def _sections(model: type[Section], prefix: str = "") -> Iterator[str]:
+    for section, keys in _below(model).items():
+        paths = [prefix + key for key in keys]
+        yield _section(paths, section)
+        yield from _sections(section, f"{paths[0]}.")
+
+
+def _below(model: type[Section]) -> dict[type[Section], list[str]]:
+    """The sections under a section, each with the keys that hold one: `deny`, `rules[]` of a list, `headers.<name>`."""
+    found: dict[type[Section], list[str]] = {}
+    properties = schema()["$defs"].get(model.__name__, {}).get("properties", {})
+    many = model.items()
     for key, section in model.fields().items():
         if section:
-            yield _section(prefix + key, section)
-            yield from _sections(section, f"{prefix}{key}.")
+            found.setdefault(section, []).append(key)
+        elif key in many:
+            found.setdefault(many[key], []).append(key + _MANY[properties[key]["type"]])
+    return found
 
 
-def _section(path: str, section: type[Section]) -> str:
-    heading = "##" + "#" * path.count(".")
+_MANY = {"array": "[]", "object": ".<name>"}
+
+
+def _section(paths: list[str], section: type[Section]) -> str:
+    heading = "##" + "#" * paths[0].count(".") + " " + ", ".join(f"`{path}`" for path in paths)
     known = schema()["$defs"][section.__name__]["properties"]
     rows = [_row(key, known[key]) for key, below in section.fields().items() if not below]
-    table = ["| key | takes | default | meaning |", "|---|---|---|---|", *rows]
-    return "\n".join([f"{heading} `{path}`", "", inspect.cleandoc(section.__doc__ or ""), "", *table, ""])
+    table = ["| key | takes | default | meaning |", "|---|---|---|---|", *rows] if rows else []
+    return "\n".join([heading, "", inspect.cleandoc(section.__doc__ or ""), "", *table, ""])
 
 
 def _row(key: str, field: Mapping[str, Any]) -> str:
@@ -77,8 +95,11 @@ def _row(key: str, field: Mapping[str, Any]) -> str:
 def _takes(field: Mapping[str, Any]) -> str:
     if "enum" in field:
         return ", ".join(f"`{value}`" for value in field["enum"])
-    if field.get("type") == "array":
-        return "list"
+    plain = {"array": "list", "object": "keys and values", "boolean": "`true` or `false`"}
+    if field.get("type") in plain:
+        return plain[field["type"]]
+    if field.get("type") == "string":
+        return "text" if field["default"] is None else "duration"
     if field.get("type") in {"integer", "number"}:
         kind = "whole number" if field["type"] == "integer" else "number"
         return f"{kind}, {field['minimum']:g} to {field['maximum']:,.0f}"
@@ -87,6 +108,10 @@ def _takes(field: Mapping[str, Any]) -> str:
 
 def _default(field: Mapping[str, Any]) -> str:
     value = field["default"]
+    if value is None:
+        return "left out"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     return f"`[{', '.join(map(str, value))}]`" if isinstance(value, list) else f"`{value}`"
 
 

@@ -18,8 +18,6 @@ _UNENFORCED = (
     "fault",
     "rate_limit",
     "concurrency",
-    "authorization",
-    "tls",
     "egress",
     "retries.hedge",
     "load_balancing.slow_start",
@@ -31,6 +29,11 @@ _UNENFORCED = (
 
 REFUSED: Mapping[str, str] = {
     **dict.fromkeys(_UNENFORCED, NOT_ENFORCED),
+    **dict.fromkeys(
+        ("authorization", "tls"),
+        "is the service's own and the same for all callers, so it does not stand in `from`; move it to the top of the"
+        " document",
+    ),
     "from": (
         "stands only at the top of a service's own document, because what holds for every service holds for all its"
         " callers; move it to mesh/policy/<service>"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Percent", "Section", "Share", "number", "setting"]
+__all__ = ["Percent", "Section", "Share", "number", "omitted", "setting"]
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 """A number from 0 to 100."""
@@ -33,6 +33,16 @@ class Section(BaseModel):
         }
 
     @classmethod
+    def items(cls) -> dict[str, type[Section]]:
+        """Each key that holds a list of sections, or sections by name, with what they are."""
+        return {
+            field.alias or name: kind
+            for name, field in cls.model_fields.items()
+            for kind in get_args(field.annotation)
+            if isinstance(kind, type) and issubclass(kind, Section)
+        }
+
+    @classmethod
     def written_defaults(cls) -> dict[str, Any]:
         """The built-in defaults as a document would write them."""
         below = cls.fields()
@@ -46,6 +56,11 @@ class Section(BaseModel):
 def number(value: float) -> float:
     """A number as people write it: 50, not 50.0."""
     return int(value) if value == int(value) else value
+
+
+def omitted(description: str, alias: str | None = None) -> Any:
+    """A field that has no default, and is None where it is left out; a document cannot write that None."""
+    return Field(default=None, alias=alias, description=" ".join(description.split()))
 
 
 def setting(default: object, description: str) -> Any:

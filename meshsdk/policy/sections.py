@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Wit
 from pydantic_core import PydanticCustomError
 
 from meshsdk.core.plan import Plan
+from meshsdk.policy.authorization import Authorization
 from meshsdk.policy.circuit_breaker import CircuitBreaker
 from meshsdk.policy.limits import Limits
 from meshsdk.policy.load_balancing import LoadBalancing
@@ -17,8 +18,9 @@ from meshsdk.policy.retries import Retries
 from meshsdk.policy.section import Section, setting
 from meshsdk.policy.telemetry import Telemetry
 from meshsdk.policy.timeouts import Timeouts
+from meshsdk.policy.tls import Tls
 
-__all__ = ["CALLER_NAME", "MAX_CALLERS", "MeshDocument", "Sections", "ServiceDocument"]
+__all__ = ["CALLER_NAME", "MAX_CALLERS", "CallerSections", "MeshDocument", "Sections", "ServiceDocument"]
 
 CALLER_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """A service's own name is a DNS label in small letters (RFC 1035, 2.3.1)."""
@@ -55,8 +57,8 @@ Caller = Annotated[
 ]
 
 
-class Sections(Section):
-    """Every section; each may be left out."""
+class CallerSections(Section):
+    """The sections that may differ from caller to caller; each may be left out."""
 
     timeouts: Timeouts = setting({}, "How long a call and its parts may take.")
     retries: Retries = setting({}, "What is tried again, how often and how soon.")
@@ -65,6 +67,13 @@ class Sections(Section):
     outlier_detection: OutlierDetection = setting({}, "When one instance is set aside because of how it answers.")
     load_balancing: LoadBalancing = setting({}, "Which instance gets a call.")
     telemetry: Telemetry = setting({}, "What is written down about calls to the service.")
+
+
+class Sections(CallerSections):
+    """Every section; each may be left out."""
+
+    authorization: Authorization = setting({}, "Who may do what at the service.")
+    tls: Tls = setting({}, "Whether calls are encrypted and both ends prove who they are.")
 
     def plan(self, version: str) -> Plan:
         """As the core reads it; what is left out has its built-in default."""
@@ -77,6 +86,8 @@ class Sections(Section):
             outlier=self.outlier_detection.plan(),
             balancing=self.load_balancing.plan(),
             access_log=self.telemetry.plan(),
+            access=self.authorization.plan(),
+            tls=self.tls.plan(),
         )
 
 
@@ -90,7 +101,7 @@ class ServiceDocument(Sections):
     """How callers treat one service, in `mesh/policy/<service>`."""
 
     version: Version = Field(description="The form of the document; always `1`.")
-    callers: Annotated[dict[Caller, Sections], BeforeValidator(_few)] = Field(
+    callers: Annotated[dict[Caller, CallerSections], BeforeValidator(_few)] = Field(
         default_factory=dict,
         alias="from",
         description="By the calling service's name: the sections that differ for its calls.",
