@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.applications import Starlette
@@ -16,13 +16,11 @@ from starlette.routing import Route
 from meshsdk_registry.agent import bodies, views
 from meshsdk_registry.agent.blocking import Blocking, Found, News
 from meshsdk_registry.agent.bodies import Refused
+from meshsdk_registry.agent.connect_api import ConnectApi
+from meshsdk_registry.agent.requests import Handler, Query, received
 from meshsdk_registry.agent.state import State
-from meshsdk_registry.names import MAX_VALUE
 
 __all__ = ["Api"]
-
-Handler = Callable[[Request], Awaitable[Response]]
-Query = Callable[[Request], Found]
 
 _METHODS = ["GET", "PUT", "POST", "DELETE", "PATCH"]
 _TEXTS = {"pass": "passing", "warn": "warning", "fail": "critical"}
@@ -66,6 +64,7 @@ class Api:
             "/v1/health/node/{name:path}": {"GET": self._read(self._health_node)},
             "/v1/kv/{key:path}": {"GET": self._read(self._get_key), "PUT": self._put_key, "DELETE": self._delete_key},
             "/v1/txn": {"PUT": self._txn},
+            **ConnectApi(self.state, self.news, self._read).routes(),
         }
         routes = [Route(path, _answering(handlers), methods=_METHODS) for path, handlers in table.items()]
         return [*routes, Route("/{path:path}", _unknown, methods=_METHODS)]
@@ -107,7 +106,7 @@ class Api:
         return JSONResponse({key: views.check(self.state, item) for key, item in self.state.local_checks().items()})
 
     async def _register(self, request: Request) -> Response:
-        service, checks = bodies.registration(await _body(request), self.state.node)
+        service, checks = bodies.registration(await received(request), self.state.node)
         self.state.register(service, checks, self._clock())
         self.news.wake()  # an equal service with a shorter TTL moves no index, yet its deadline is nearer
         return Response()
@@ -137,7 +136,7 @@ class Api:
         return self._set_check(check_id, _TEXTS[word], request.query_params.get("note", ""))
 
     async def _update_check(self, request: Request) -> Response:
-        return self._set_check(request.path_params["id"], *bodies.check_update(await _body(request)))
+        return self._set_check(request.path_params["id"], *bodies.check_update(await received(request)))
 
     async def _drop_check(self, request: Request) -> Response:
         self.state.drop_check(request.path_params["id"])
@@ -154,7 +153,7 @@ class Api:
     # --- catalog and health -------------------------------------------------------------------------
 
     async def _write(self, request: Request) -> Response:
-        node, service, checks = bodies.write(await _body(request))
+        node, service, checks = bodies.write(await received(request))
         if node.address:
             self.state.catalog.put_node(node)
         if node.name not in self.state.catalog.nodes:
@@ -169,7 +168,7 @@ class Api:
         return JSONResponse(True)
 
     async def _remove(self, request: Request) -> Response:
-        node, service_id, check_id = bodies.removal(await _body(request))
+        node, service_id, check_id = bodies.removal(await received(request))
         if service_id:
             self.state.catalog.drop_service(node, service_id)
         elif check_id:
@@ -226,7 +225,7 @@ class Api:
             raise Refused(400, "Missing key name")
         if word := next((word for word in ("acquire", "release") if word in params), None):
             raise Refused(400, f"the dev agent has no sessions: leave {word} out")
-        value = await _body(request)
+        value = await received(request)
         done = self.state.keys.put(key, value, flags=_number(params, "flags") or 0, cas=_number(params, "cas"))
         return JSONResponse(done)
 
@@ -240,7 +239,7 @@ class Api:
         return JSONResponse(self.state.keys.delete(key, cas=_number(params, "cas")))
 
     async def _txn(self, request: Request) -> Response:
-        steps = bodies.steps(await _body(request))
+        steps = bodies.steps(await received(request))
         entries, failed = self.state.keys.apply(steps)
         if failed:
             errors = [{"OpIndex": n, "What": why} for n, why in failed]
@@ -265,16 +264,6 @@ def _answering(handlers: Mapping[str, Handler]) -> Handler:
 
 async def _unknown(_request: Request) -> Response:
     return Response(status_code=404)
-
-
-async def _body(request: Request) -> bytes:
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_VALUE:
-            size = request.headers.get("content-length", f"more than {MAX_VALUE}")
-            raise Refused(413, f"Request body({size} bytes) too large, max size: {MAX_VALUE} bytes.")
-    return body
 
 
 def _name(request: Request, kind: str) -> str:

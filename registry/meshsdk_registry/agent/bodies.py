@@ -15,7 +15,7 @@ from meshsdk_registry.agent.catalog import Check, Node, Service
 from meshsdk_registry.agent.keys import Step
 from meshsdk_registry.agent.state import MIN_DEREGISTER, Ttl
 
-__all__ = ["Refused", "check_update", "duration", "registration", "removal", "steps", "write"]
+__all__ = ["Fields", "Refused", "check_update", "duration", "parse", "registration", "removal", "steps", "write"]
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class Refused(Exception):
         self.text = text
 
 
-class _Fields:
+class Fields:
     """One JSON object, its names in any case and with or without underscores, as Go and its aliases allow."""
 
     def __init__(self, body: Any, known: str) -> None:
@@ -71,7 +71,7 @@ class _Fields:
         return duration(text) if text else 0.0
 
 
-def _parse(body: bytes) -> Any:
+def parse(body: bytes) -> Any:
     """Read JSON, or refuse it in Go's words."""
     try:
         return json.loads(body)
@@ -90,7 +90,7 @@ def duration(text: str) -> float:
 
 def registration(body: bytes, node: str) -> tuple[Service, list[tuple[Check, Ttl | None]]]:
     """`/v1/agent/service/register`."""
-    fields = _Fields(_parse(body), _SERVICE)
+    fields = Fields(parse(body), _SERVICE)
     name = fields.get("Name", str, "")
     if not name:
         raise Refused(400, "Missing service name")
@@ -100,13 +100,13 @@ def registration(body: bytes, node: str) -> tuple[Service, list[tuple[Check, Ttl
     checks = []
     for n, entry in enumerate(bodies, 1):
         default = f"service:{service.id}:{n}" if many else f"service:{service.id}"
-        checks.append(_ttl_check(_Fields(entry, _CHECK), service, default))
+        checks.append(_ttl_check(Fields(entry, _CHECK), service, default))
     return service, checks
 
 
 def check_update(body: bytes) -> tuple[str, str]:
     """`/v1/agent/check/update`: status and output."""
-    fields = _Fields(_parse(body), "Status Output")
+    fields = Fields(parse(body), "Status Output")
     status = fields.get("Status", str, "")
     if status not in _STATUSES:
         raise Refused(400, f"Invalid check status: '{status}'")
@@ -116,7 +116,7 @@ def check_update(body: bytes) -> tuple[str, str]:
 def write(body: bytes) -> tuple[Node, Service | None, list[Check]]:
     """`/v1/catalog/register`."""
     known = "Node Address Datacenter ID NodeMeta TaggedAddresses Service Check Checks SkipNodeUpdate WriteRequest"
-    fields = _Fields(_parse(body), known)
+    fields = Fields(parse(body), known)
     node, address = fields.get("Node", str, ""), fields.get("Address", str, "")
     if not node:
         raise Refused(500, "Must provide node")
@@ -124,19 +124,19 @@ def write(body: bytes) -> tuple[Node, Service | None, list[Check]]:
         raise Refused(500, "Must provide address if SkipNodeUpdate is not set")
     service = None
     if fields.raw("Service"):
-        inner = _Fields(fields.raw("Service"), _SERVICE)
+        inner = Fields(fields.raw("Service"), _SERVICE)
         name = inner.get("Service", str, "")
         if not name:
             raise Refused(500, "Must provide service name with ID")
         service = _service(inner, node, inner.get("ID", str, "") or name, name)
     bodies = ([fields.raw("Check")] if fields.raw("Check") else []) + fields.get("Checks", list, [])
-    checks = [_plain_check(_Fields(entry, _CHECK), node) for entry in bodies]
+    checks = [_plain_check(Fields(entry, _CHECK), node) for entry in bodies]
     return Node(node, address, fields.get("ID", str, ""), fields.raw("NodeMeta")), service, checks
 
 
 def removal(body: bytes) -> tuple[str, str, str]:
     """`/v1/catalog/deregister`: node, service id, check id; the latter two may be empty."""
-    fields = _Fields(_parse(body), "Node ServiceID CheckID Datacenter WriteRequest Namespace")
+    fields = Fields(parse(body), "Node ServiceID CheckID Datacenter WriteRequest Namespace")
     node = fields.get("Node", str, "")
     if not node:
         raise Refused(500, "Must provide node")
@@ -145,16 +145,16 @@ def removal(body: bytes) -> tuple[str, str, str]:
 
 def steps(body: bytes) -> list[Step]:
     """`/v1/txn`: operations on KV; the other kinds are refused."""
-    operations = _parse(body)
+    operations = parse(body)
     if not isinstance(operations, list):
         raise Refused(400, "Failed to parse body: expected a list of operations")
     if len(operations) > 64:
         raise Refused(413, f"Transaction contains too many operations ({len(operations)} > 64)")
-    return [_step(_Fields(operation, "KV").raw("KV")) for operation in operations]
+    return [_step(Fields(operation, "KV").raw("KV")) for operation in operations]
 
 
 def _step(body: Any) -> Step:
-    fields = _Fields(body, "Verb Key Value Flags Index Session")
+    fields = Fields(body, "Verb Key Value Flags Index Session")
     if fields.raw("Session"):
         raise Refused(400, "the dev agent has no sessions: leave Session out")
     try:
@@ -170,8 +170,8 @@ def _step(body: Any) -> Step:
     )
 
 
-def _service(fields: _Fields, node: str, service_id: str, name: str) -> Service:
-    weights = _Fields(fields.raw("Weights") or {"Passing": 1, "Warning": 1}, "Passing Warning")
+def _service(fields: Fields, node: str, service_id: str, name: str) -> Service:
+    weights = Fields(fields.raw("Weights") or {"Passing": 1, "Warning": 1}, "Passing Warning")
     passing = weights.get("Passing", int, 1)
     if passing < 1:
         raise Refused(400, "Invalid Weights: Passing must be greater than 0")
@@ -189,7 +189,7 @@ def _service(fields: _Fields, node: str, service_id: str, name: str) -> Service:
     )
 
 
-def _ttl_check(fields: _Fields, service: Service, default_id: str) -> tuple[Check, Ttl | None]:
+def _ttl_check(fields: Fields, service: Service, default_id: str) -> tuple[Check, Ttl | None]:
     ttl = fields.seconds("TTL")
     if ttl <= 0:
         raise Refused(400, "Invalid check: TTL must be > 0 for TTL checks")
@@ -206,7 +206,7 @@ def _ttl_check(fields: _Fields, service: Service, default_id: str) -> tuple[Chec
     return check, Ttl(ttl, None, max(after, MIN_DEREGISTER) if after else 0.0)
 
 
-def _plain_check(fields: _Fields, node: str) -> Check:
+def _plain_check(fields: Fields, node: str) -> Check:
     name = fields.get("Name", str, "")
     return Check(
         node=node,
@@ -219,7 +219,7 @@ def _plain_check(fields: _Fields, node: str) -> Check:
     )
 
 
-def _status(fields: _Fields) -> str:
+def _status(fields: Fields) -> str:
     status = fields.get("Status", str, "") or "critical"
     if status not in _STATUSES:
         raise Refused(400, f"Invalid check status: '{status}'")

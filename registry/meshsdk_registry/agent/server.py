@@ -20,6 +20,7 @@ import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from meshsdk_registry.agent.api import Api
+from meshsdk_registry.agent.authority import JITTER, LEAF_LIFE, ROOT_LIFE, Lifetimes
 from meshsdk_registry.agent.state import State
 
 __all__ = ["AgentThread", "DevAgent", "running_agent"]
@@ -92,7 +93,12 @@ class DevAgent:
         port: 0 takes a free one, which a restart keeps.
         uds: path of a unix socket instead of host and port.
         certfile, keyfile: PEM files to serve https.
-        clock: monotonic seconds, for TTLs.
+        leaf_ttl, root_ttl: seconds that the CA's certificates live, 1 or more.
+        rotation_jitter: seconds within which leafs are signed anew after a rotation of the CA; Consul takes up to 30.
+        clock: monotonic seconds, for TTLs and renewals.
+
+    Raises:
+        ValueError: a lifetime that no certificate can have.
     """
 
     def __init__(
@@ -105,12 +111,16 @@ class DevAgent:
         keyfile: str | os.PathLike[str] | None = None,
         node: str = "dev",
         datacenter: str = "dc1",
+        leaf_ttl: float = LEAF_LIFE,
+        root_ttl: float = ROOT_LIFE,
+        rotation_jitter: float = JITTER,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.host, self.port, self.uds = host, port, uds
         self._certfile, self._keyfile = certfile, keyfile
         self._node, self._datacenter, self._clock = node, datacenter, clock
-        self.state = State(node, datacenter)
+        self._lifetimes = Lifetimes(leaf_ttl, root_ttl, rotation_jitter)
+        self.state = self._new_state()
         self._server: _Server | None = None
         self._connections = _Connections(MAX_CONNECTIONS)
         self._tasks: list[asyncio.Task[None]] = []
@@ -139,7 +149,7 @@ class DevAgent:
         if self._server:
             return
         if empty:
-            self.state = State(self._node, self._datacenter)
+            self.state = self._new_state()
         api = Api(self.state, self._clock)
         self._connections = _Connections(MAX_CONNECTIONS)
         config = uvicorn.Config(
@@ -180,6 +190,9 @@ class DevAgent:
             await expiring
         await served
         self._server = None
+
+    def _new_state(self) -> State:
+        return State(self._node, self._datacenter, lifetimes=self._lifetimes, clock=self._clock)
 
     def _listen(self) -> socket.socket:
         if self.uds:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from meshsdk_registry.agent.authority import Authority, Lifetimes
 from meshsdk_registry.agent.catalog import Catalog, Check, Node, Service
+from meshsdk_registry.agent.intentions import Intentions
 from meshsdk_registry.agent.journal import Journal
 from meshsdk_registry.agent.keys import Keys
 
@@ -44,14 +47,27 @@ class Ttl:
 
 
 class State:
-    """All the dev agent knows. `watcher` is called after each change that moved an index."""
+    """All the dev agent knows. `watcher` is called after each change that moved an index.
 
-    def __init__(self, node: str = "dev", datacenter: str = "dc1", watcher: Callable[[], None] = lambda: None) -> None:
+    Args:
+        clock: monotonic seconds, for the CA, whose certificates are made when they are asked for.
+    """
+
+    def __init__(
+        self,
+        node: str = "dev",
+        datacenter: str = "dc1",
+        watcher: Callable[[], None] = lambda: None,
+        lifetimes: Lifetimes | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.node = node
         self.datacenter = datacenter
         self.journal = Journal(watcher)
         self.catalog = Catalog(self.journal)
         self.keys = Keys(self.journal)
+        self.intentions = Intentions(self.journal)
+        self.authority = Authority(self.journal, datacenter, lifetimes or Lifetimes(), clock=clock)
         self.ttls: dict[str, Ttl] = {}
         self.catalog.put_node(Node(node, "127.0.0.1", "00000000-0000-4000-8000-000000000001", {}))
         self.catalog.put_service(Service(node, SERVER, SERVER, port=8300, meta={}))
@@ -121,7 +137,8 @@ class State:
     # --- time ---------------------------------------------------------------------------------------
 
     def expire(self, now: float) -> None:
-        """Let TTLs run out and drop services that were critical for too long."""
+        """Let TTLs run out, drop services that were critical for too long, and renew certificates."""
+        self.authority.renew(now)
         for check_id, ttl in list(self.ttls.items()):
             if ttl.expires is not None and now >= ttl.expires:
                 self._set_check(check_id, ttl, "critical", _expired(ttl.last_output), now)
@@ -132,7 +149,8 @@ class State:
     def next_deadline(self) -> float | None:
         """When `expire` has something to do next."""
         times = [time for ttl in self.ttls.values() for time in (ttl.expires, ttl.reaped_at) if time is not None]
-        return min(times, default=None)
+        renewal = self.authority.next_renewal()
+        return min(times if renewal is None else [*times, renewal], default=None)
 
     def _set_check(self, check_id: str, ttl: Ttl, status: str, output: str, now: float) -> None:
         if status != "critical":
