@@ -30,14 +30,16 @@ from tests.wire.http1.replies import Exchange, Reply, damaged, exchanges
 from tests.wire.scripted import Peer, Server, eventually
 
 LONG = settings.get_current_profile_name() == "long"
+pytestmark = pytest.mark.timeout(300)  # a failure takes a while to be made small
 CUTS = st.lists(st.integers(0, 1 << 17), max_size=5)
 
 
 def bounded(examples: int) -> Callable[[Any], Any]:
     slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
+    common = settings(report_multiple_bugs=False, suppress_health_check=slow)
     if LONG:
-        return settings(suppress_health_check=slow)
-    return settings(max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=slow)
+        return common
+    return settings(common, max_examples=examples, deadline=None, derandomize=True, database=None)
 
 
 # --- the reader against itself and h11 ----------------------------------------------------------------

@@ -139,7 +139,7 @@ def exchanges(draw: st.DrawFn) -> Exchange:
     return Exchange(method, data + surplus, means)
 
 
-# What parsers have stumbled over.
+# What parsers have stumbled over: anywhere, or as lines of their own.
 SPLINTERS = [
     *(
         b"\r",
@@ -161,63 +161,65 @@ SPLINTERS = [
         b"1",
     ),
     *(b"\x0b", b"\x0c", b"\x7f", b"\x80", b"\xff", b"H", b"HTTP/1.1", b"HTTP/1.0", b"RTSP/1.0", b"ICE/1.0", b"0x"),
-    *(b"0\r\n\r\n", b"5\r\nhello\r\n", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 101 Go\r\n\r\n", b"\r\n \r\n"),
-    *(b"HTTP/1.1 150 X\r\nContent-Length: 4\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
-    *(b"\r\nContent-Length: 5\r\n", b"\r\nTransfer-Encoding: chunked\r\n", b"\r\nTransfer-Encoding: gzip\r\n"),
+    *(b"0" * 25, b"f" * 18, b"99999999999", b", chunked", b" chunked", b",close", b"\r\n \r\n"),
+]
+LINES = [
+    *(b"Content-Length: 2", b"Content-Length:\t1\t", b"content-length: 0" + b"0" * 20, b"Content-Length: 5, 5"),
+    *(b"Transfer-Encoding: chunked", b"transfer-encoding: gzip", b"Transfer-Encoding:\tchunked\t", b" folded"),
+    *(b"Connection: close", b"Connection: keep-alive", b"Proxy-Connection: keep-alive", b"Connection: upgrade"),
+    *(b"Upgrade: x", b"Connection: upgrade\r\nUpgrade: x", b"Name", b": value", b"Name : value", b"", b"\r\n\r\n"),
+    *(b"0", b"0\r\n", b"5\r\nhello", b"2;a\r\nok", b"HTTP/1.1 200 OK", b"HTTP/1.0 200 OK", b"HTTP/1.1 101 Go\r\n"),
     *(
-        b"\r\nContent-Length:\t1\r\n",
-        b"\r\ntransfer-encoding:\tchunked\t\r\n",
-        b"\r\nConnection: close\r\n",
-        b", chunked",
+        b"HTTP/1.1 100 Continue\r\n",
+        b"HTTP/1.1 150 X\r\nContent-Length: 19\r\n",
+        b"HTTP/1.0 103 X\r\nConnection: close\r\n",
     ),
-    *(
-        b"\r\nUpgrade: x\r\nConnection: upgrade\r\n",
-        b"\r\nProxy-Connection: keep-alive\r\n",
-        b" chunked",
-        b"99999999999",
-    ),
-    *(b"0" * 25, b"ffffffffffffffffff"),
 ]
 
-damages = st.lists(
-    st.tuples(
-        st.sampled_from(["flip", "put", "insert", "delete", "double line", "drop line", "swap lines", "truncate"]),
-        st.integers(0, 1 << 16),
-        st.integers(0, 1 << 16),
-        st.sampled_from(SPLINTERS),
-    ),
-    min_size=1,
-    max_size=3,
+places = st.integers(0, 1 << 16)
+damages = st.one_of(
+    st.tuples(st.sampled_from(["put", "insert", "prepend", "append"]), places, st.sampled_from(SPLINTERS)),
+    st.tuples(st.sampled_from(["line", "in place"]), places, st.sampled_from(LINES)),
+    st.tuples(st.sampled_from(["flip", "delete", "truncate"]), places, places),
+    st.tuples(st.sampled_from(["double", "drop", "swap"]), places, places),
 )
 
 
-def _in_lines(data: bytes, how: str, first: int, second: int) -> bytes:
+def _with_bytes(data: bytes, how: str, place: int, what: bytes | int) -> bytes:
+    """Damage at a byte. Most of what matters is in the head, and bodies are long."""
+    at = place % (min(len(data), 400) + 1)
+    match how, what:
+        case "flip", int():
+            return data[:at] + bytes(byte ^ (1 << what % 8) for byte in data[at : at + 1]) + data[at + 1 :]
+        case "delete", int():
+            return data[:at] + data[at + 1 + what % 8 :]
+        case "put", bytes():
+            return data[:at] + what + data[at + len(what) :]
+        case "insert", bytes():
+            return data[:at] + what + data[at:]
+    return data[:at]
+
+
+def _with_lines(data: bytes, how: str, place: int, what: bytes | int) -> bytes:
+    """Damage at a line."""
     lines = data.split(b"\r\n")
-    one, other = first % len(lines), second % len(lines)
-    if how == "double line":
-        lines.insert(other, lines[one])
-    elif how == "drop line":
-        del lines[one]
-    else:
-        lines[one], lines[other] = lines[other], lines[one]
+    at = place % len(lines)
+    match how, what:
+        case "prepend", bytes():
+            lines[at] = what + lines[at]
+        case "append", bytes():
+            lines[at] += what
+        case "line", bytes():
+            lines.insert(at, what)
+        case "in place", bytes():
+            lines[at] = what
+        case "double", int():
+            lines.insert(what % len(lines), lines[at])
+        case "swap", int():
+            lines[at], lines[what % len(lines)] = lines[what % len(lines)], lines[at]
+        case _:
+            del lines[at]
     return b"\r\n".join(lines)
-
-
-def _broken(data: bytes, how: str, first: int, second: int, splinter: bytes) -> bytes:
-    # Most of what matters is in the head, and bodies are long.
-    at = first % (min(len(data), 400) + 1)
-    match how:
-        case "flip":
-            return data[:at] + bytes(byte ^ (1 << second % 8) for byte in data[at : at + 1]) + data[at + 1 :]
-        case "put":
-            return data[:at] + splinter + data[at + len(splinter) :]
-        case "insert":
-            return data[:at] + splinter + data[at:]
-        case "delete":
-            return data[:at] + data[at + 1 + second % 8 :]
-        case "truncate":
-            return data[:at]
-    return _in_lines(data, how, first, second)
 
 
 @st.composite
@@ -225,6 +227,7 @@ def damaged(draw: st.DrawFn) -> Reply:
     """A valid reply, damaged at up to three places."""
     exchange = draw(exchanges())
     data = exchange.data
-    for how, first, second, splinter in draw(damages):
-        data = _broken(data, how, first, second, splinter)
+    for how, place, what in draw(st.lists(damages, min_size=1, max_size=3)):
+        damage = _with_bytes if how in ("flip", "delete", "truncate", "put", "insert") else _with_lines
+        data = damage(data, how, place, what)
     return Reply(exchange.method, data)
