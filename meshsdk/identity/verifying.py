@@ -51,9 +51,8 @@ class Refusals:
             return
         more, self._untold = self._untold, 0
         self._told_at = now
-        _log.warning(
-            "a TLS handshake was refused: %s%s", why, f" ({more} more since the last such line)" if more else ""
-        )
+        since = f" (and {more} more since the last such line)" if more else ""
+        _log.warning("a caller's TLS handshake failed: %s%s", why, since)
 
 
 class _CheckedObject(ssl.SSLObject):
