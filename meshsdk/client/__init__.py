@@ -7,12 +7,14 @@ the same for httpx2; the errors they raise are in `meshsdk.client.errors`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
+from meshsdk.client.cookies import Cookies
 from meshsdk.client.engines import DEFAULT, EngineName
 from meshsdk.client.library import Library, library
+from meshsdk.client.rebase import rebased
 from meshsdk.client.transport import AsyncMeshTransport, Clusters, MeshTransport
 from meshsdk.errors import ConfigError
 
@@ -27,6 +29,8 @@ __all__ = [
     "client",
     "library",
 ]
+
+C = TypeVar("C", httpx.Client, httpx.AsyncClient)
 
 # httpx hands these to the transport it makes, and says nothing when it is given one instead. What stands beside each
 # says what is so anyway, and does no harm. (`app` and `proxies` are httpx 0.27's.)
@@ -59,7 +63,7 @@ def client(transport: MeshTransport, /, **options: Any) -> httpx.Client:
     name = transport.library.__name__
     _check(options, "transport", f"{name}.HTTPTransport", f"{name}.Client")
     made: httpx.Client = transport.library.Client(transport=transport, **{"timeout": None, **options})
-    return made
+    return _sparing(made, transport)
 
 
 def async_client(transport: AsyncMeshTransport, /, **options: Any) -> httpx.AsyncClient:
@@ -67,6 +71,12 @@ def async_client(transport: AsyncMeshTransport, /, **options: Any) -> httpx.Asyn
     name = transport.library.__name__
     _check(options, "async_transport", f"{name}.AsyncHTTPTransport", f"{name}.AsyncClient")
     made: httpx.AsyncClient = transport.library.AsyncClient(transport=transport, **{"timeout": None, **options})
+    return _sparing(made, transport)
+
+
+def _sparing(made: C, transport: MeshTransport | AsyncMeshTransport) -> C:
+    """Give the client cookies of ours; `client.cookies = ...` gives it httpx's own again."""
+    made._cookies = rebased(Cookies, transport.library)(made.cookies)  # noqa: SLF001 - there is no other way in
     return made
 
 

@@ -12,6 +12,7 @@ import httpx
 from meshsdk.client.body import AsyncBody, Body
 from meshsdk.client.errors import Errors, errors_of
 from meshsdk.client.rebase import check_library, rebased
+from meshsdk.client.response import AsyncResponse, Response
 from meshsdk.client.transport import AsyncMeshTransport, MeshTransport
 
 __all__ = ["AsyncClientLibrary", "AsyncTransportLibrary", "ClientLibrary", "Library", "TransportLibrary", "library"]
@@ -48,11 +49,13 @@ def _made(module: ModuleType) -> Library:
     errors = errors_of(module)
     body = rebased(Body, module, _errors=errors)
     abody = rebased(AsyncBody, module, _errors=errors)
+    response = rebased(Response, module, _plain=module.Response)
+    aresponse = rebased(AsyncResponse, module, _plain=module.Response)
     return Library(
         module,
         errors,
-        rebased(MeshTransport, module, library=module, _errors=errors, _body=body),
-        rebased(AsyncMeshTransport, module, library=module, _errors=errors, _body=abody),
+        rebased(MeshTransport, module, library=module, _errors=errors, _body=body, _response=response),
+        rebased(AsyncMeshTransport, module, library=module, _errors=errors, _body=abody, _response=aresponse),
     )
 
 

@@ -22,6 +22,7 @@ from meshsdk.client.engines import DEFAULT
 from meshsdk.client.errors import Errors, InvalidRequest, InvalidUrl, errors_of
 from meshsdk.client.names import NoName, mesh_service
 from meshsdk.client.outgoing import facts
+from meshsdk.client.response import AsyncResponse, Response
 from meshsdk.client.tries import AsyncTries, Tries
 from meshsdk.core.model import Endpoint, Snapshot
 from meshsdk.drive import adrive, drive
@@ -119,6 +120,7 @@ class Calling(_Library):
     """
 
     _body: ClassVar[type[Body]]
+    _response: ClassVar[type[Response]]
 
     def __init__(
         self,
@@ -173,10 +175,9 @@ class Calling(_Library):
         except (CallError, wire.InvalidRequest) as error:
             raise self._failed(error, request, tries) from _cause(error)
         body = self._body(reply, request, exchange, attempt, span)
-        made: httpx.Response = library.Response(
-            reply.status, headers=reply.headers, stream=body, extensions=reply.extensions
-        )
-        return made
+        response = self._response(reply.status, headers=reply.headers, stream=body, extensions=reply.extensions)
+        response.reply = reply
+        return response
 
     def close(self) -> None:
         """Close every connection."""
@@ -194,6 +195,7 @@ class AsyncCalling(_Library):
     """
 
     _body: ClassVar[type[AsyncBody]]
+    _response: ClassVar[type[AsyncResponse]]
 
     def __init__(
         self,
@@ -242,10 +244,9 @@ class AsyncCalling(_Library):
         except (CallError, wire.InvalidRequest) as error:
             raise self._failed(error, request, tries) from _cause(error)
         body = self._body(reply, request, exchange, attempt, span, loop=loop)
-        made: httpx.Response = library.Response(
-            reply.status, headers=reply.headers, stream=body, extensions=reply.extensions
-        )
-        return made
+        response = self._response(reply.status, headers=reply.headers, stream=body, extensions=reply.extensions)
+        response.reply = reply
+        return response
 
     async def aclose(self) -> None:
         """Close every connection of the running loop; those of other loops close when their loop ends."""
@@ -262,6 +263,7 @@ class MeshTransport(Calling, httpx.BaseTransport):
     library: ClassVar[ModuleType] = httpx
     _errors = errors_of(httpx)
     _body = Body
+    _response = Response
 
 
 class AsyncMeshTransport(AsyncCalling, httpx.AsyncBaseTransport):
@@ -270,6 +272,7 @@ class AsyncMeshTransport(AsyncCalling, httpx.AsyncBaseTransport):
     library: ClassVar[ModuleType] = httpx
     _errors = errors_of(httpx)
     _body = AsyncBody
+    _response = AsyncResponse
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:

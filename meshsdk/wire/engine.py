@@ -84,6 +84,10 @@ class Reply(Protocol):
         """`http_version`, `reason_phrase` and `network_stream`, as httpx names them."""
         ...
 
+    def whole(self) -> bytes | None:
+        """All of the body, where it is here already and nobody has begun to read it; else None."""
+        ...
+
     def __iter__(self) -> Iterator[bytes]: ...
 
     def close(self) -> None:
@@ -112,6 +116,10 @@ class AsyncReply(Protocol):
     @property
     def extensions(self) -> dict[str, Any]:
         """`http_version`, `reason_phrase` and `network_stream`, as httpx names them."""
+        ...
+
+    def whole(self) -> bytes | None:
+        """All of the body, where it is here already and nobody has begun to read it; else None."""
         ...
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...

@@ -7,7 +7,19 @@ import ssl
 
 from meshsdk.core.model import Failure, Phase
 
-__all__ = ["breach", "busy", "connect_timed_out", "late", "lost", "unconnected", "words"]
+__all__ = [
+    "PoolTimeout",
+    "WriteTimeout",
+    "breach",
+    "busy",
+    "connect_timed_out",
+    "crowded",
+    "late",
+    "lost",
+    "stuck",
+    "unconnected",
+    "words",
+]
 
 
 def unconnected(error: BaseException) -> Failure:
@@ -20,16 +32,29 @@ def connect_timed_out(seconds: float) -> Failure:
     return Failure(Phase.NOT_CONNECTED, "connect-failure", f"no connection within {seconds:g} s", TimeoutError())
 
 
+class PoolTimeout(TimeoutError):
+    """No connection came free in time."""
+
+
+class WriteTimeout(TimeoutError):
+    """The peer did not read in time."""
+
+
 def busy(connections: int) -> Failure:
     """Every connection allowed was in use for too long."""
     detail = f"no connection came free; all {connections} allowed to this instance are in use"
-    return Failure(Phase.NOT_CONNECTED, "timeout", detail, TimeoutError())
+    return Failure(Phase.NOT_CONNECTED, "timeout", detail, PoolTimeout())
 
 
 def crowded(waiting: int) -> Failure:
     """Too many wait for a connection already."""
     detail = f"{waiting} sends wait for a connection to this instance already"
     return Failure(Phase.NOT_CONNECTED, "connect-failure", detail)
+
+
+def stuck(phase: Phase) -> Failure:
+    """The peer did not read what was written, for as long as one write may take."""
+    return Failure(phase, "timeout", "the request was not taken in time", WriteTimeout())
 
 
 def late(phase: Phase, in_body: bool, overdue: bool) -> Failure:

@@ -63,6 +63,10 @@ class _Head:
         """Seconds the server asks to wait; looked for where the status is an error."""
         return retry_after(self._response.headers) if self._response.status >= 400 else None
 
+    def whole(self) -> None:
+        """Never known before it is read."""
+        return
+
     @property
     def extensions(self) -> dict[str, Any]:
         """`http_version`, `reason_phrase` and `network_stream`, as httpx names them."""

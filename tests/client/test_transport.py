@@ -307,10 +307,10 @@ async def test_redirects_auth_cookies_and_hooks(colour: Colour, serve: Serve) ->
     seen: list[str] = []
 
     def hook(message: object) -> None:
-        seen.append(type(message).__name__)
+        seen.append(next(name for name in ("Request", "Response") if isinstance(message, getattr(colour.httpx, name))))
 
     async def ahook(message: object) -> None:
-        seen.append(type(message).__name__)
+        hook(message)
 
     chosen = hook if isinstance(colour, Blocking) else ahook
     mesh = Mesh(server)

@@ -62,6 +62,13 @@ class Incoming:
         self.complete = False
         self.surplus = b""
 
+    def whole(self) -> bytes | None:
+        """All of the body, where it is here already and nobody has begun to read it; else None."""
+        if not self.complete:
+            return None
+        pieces = self.pieces
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
 
 class ResponseReader:
     """The replies of one connection, one after the other.
