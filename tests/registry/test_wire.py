@@ -9,6 +9,8 @@ import random
 import httpx
 import pytest
 
+NOBODY = "00000000-0000-4000-8000-000000000000"
+
 REQUESTS = [
     ("PUT", "/v1/agent/check/pass/service:nope", "", 500, 'CheckID "service:nope" does not have associated TTL'),
     (
@@ -70,10 +72,121 @@ REQUESTS = [
         "Transaction contains too many operations (65 > 64)",
     ),
     ("GET", "/v1/none", "", 404, ""),
+    ("GET", "/v1/agent/connect/ca/leaf/", "", 500, "URI must be either service or agent"),
+    ("GET", "/v1/agent/connect/ca/leaf/web?index=x", "", 400, "Invalid index"),
+    ("GET", "/v1/agent/connect/ca/leaf/web?dc=none", "", 500, "No path to datacenter"),
+    ("PUT", "/v1/connect/ca/roots", "", 405, "method PUT not allowed"),
+    ("POST", "/v1/connect/ca/configuration", "{}", 405, "method POST not allowed"),
+    ("PUT", "/v1/connect/ca/configuration", "{", 400, "Bad request: Request decode failed: unexpected EOF"),
+    ("PUT", "/v1/connect/ca/configuration", "{}", 500, 'could not initialize provider: unknown CA provider ""'),
+    (
+        "PUT", "/v1/connect/ca/configuration", '{"Provider":"consul","Bogus":1}', 400,
+        'Bad request: Request decode failed: json: unknown field "Bogus"',
+    ),
+    (
+        "PUT", "/v1/connect/ca/configuration", '{"Provider":"consul","Config":{"PrivateKey":"x"}}', 500,
+        'error generating CA root certificate: error generating CA: error parsing private key "x": no PEM-encoded data'
+        " found",
+    ),
+    (
+        "PUT", "/v1/connect/ca/configuration", '{"Provider":"consul","Config":{"LeafCertTTL":"x"}}', 500,
+        "error configuring provider: error decoding config: 1 error(s) decoding:\n\n"
+        "* error decoding 'LeafCertTTL': time: invalid duration \"x\"",
+    ),
+    (
+        "PUT", "/v1/connect/ca/configuration", '{"Provider":"consul","Config":{"LeafCertTTL":"9000h"}}', 500,
+        "error configuring provider: leaf cert TTL must be less than 8760h0m0s",
+    ),
+    ("PUT", "/v1/agent/connect/authorize", "{}", 405, "method PUT not allowed"),
+    ("POST", "/v1/agent/connect/authorize", "{", 400, "Bad request: Request decode failed: unexpected EOF"),
+    ("POST", "/v1/agent/connect/authorize", "{}", 400, "Bad request: Target service must be specified"),
+    (
+        "POST", "/v1/agent/connect/authorize", '{"Target":"db","Bogus":1}', 400,
+        'Bad request: Request decode failed: json: unknown field "Bogus"',
+    ),
+    *(
+        (
+            "POST", "/v1/agent/connect/authorize", json.dumps({"Target": "db", "ClientCertURI": uri}), 400,
+            f"Bad request: ClientCertURI not a valid {kind} identifier",
+        )
+        for uri, kind in [
+            ("", "Connect"), ("x", "Connect"), ("http://a.consul/ns/default/dc/dc1/svc/web", "Connect"),
+            ("spiffe://a.consul/x", "Connect"), ("spiffe://a.consul", "Service"),
+        ]
+    ),
+    ("POST", "/v1/connect/intentions", "{", 500, "Failed to decode request body: unexpected EOF"),
+    (
+        "POST", "/v1/connect/intentions", "{}", 500,
+        "3 errors occurred:\n\t* SourceName must be set\n\t* DestinationName must be set\n"
+        "\t* Action must be set to 'allow' or 'deny'",
+    ),
+    (
+        "POST", "/v1/connect/intentions", '{"Permissions":[]}', 500,
+        'Failed to decode request body: json: unknown field "Permissions"',
+    ),
+    ("POST", "/v1/connect/intentions", '{"ID":"x"}', 500, "ID must be empty when creating a new intention"),
+    (
+        "POST", "/v1/connect/intentions", '{"SourceName":1}', 500,
+        "Failed to decode request body: json: cannot unmarshal number into Go struct field .SourceName of type string",
+    ),
+    (
+        "POST", "/v1/connect/intentions", '{"Meta":{"a":1}}', 500,
+        "Failed to decode request body: json: cannot unmarshal number into Go struct field .Meta of type string",
+    ),
+    (
+        "POST", "/v1/connect/intentions",
+        '{"SourceName":"a*","DestinationName":"b","SourceType":"x","Action":"deny"}', 500,
+        "2 errors occurred:\n\t* SourceName: wildcard character '*' cannot be used with partial values\n"
+        "\t* SourceType must be set to 'consul'",
+    ),
+    (
+        "POST", "/v1/connect/intentions",
+        '{"SourceName":"a","DestinationNS":"*","DestinationName":"b","Action":"deny"}', 500,
+        "1 error occurred:\n\t* DestinationName: exact value cannot follow wildcard namespace",
+    ),
+    ("PUT", "/v1/connect/intentions", "{}", 405, "method PUT not allowed"),
+    ("GET", "/v1/connect/intentions?dc=none", "", 500, "No path to datacenter"),
+    *(
+        (
+            verb, f"/v1/connect/intentions/{key}", '{"SourceName":"n","DestinationName":"o","Action":"deny"}',
+            status, text,
+        )
+        for verb, status, start in [
+            ("GET", 400, "Bad request: "), ("PUT", 500, "Intention lookup failed: "),
+            ("DELETE", 500, "Intention lookup failed: "),
+        ]
+        for key, text in [
+            ("x", f"{start}failed intention lookup: index error: UUID must be 36 characters"),
+            (
+                "x" * 36, f"{start}failed intention lookup: index error: Invalid UUID: encoding/hex: invalid byte:"
+                " U+0078 'x'",
+            ),
+        ]
+    ),
+    ("GET", f"/v1/connect/intentions/{NOBODY}", "", 404, "Intention not found"),
+    (
+        "PUT", f"/v1/connect/intentions/{NOBODY}", '{"SourceName":"n","DestinationName":"o","Action":"deny"}', 500,
+        f"Cannot modify non-existent intention: '{NOBODY}'",
+    ),
+    ("DELETE", f"/v1/connect/intentions/{NOBODY}", "", 500, f"Cannot delete non-existent intention: '{NOBODY}'"),
+    ("PUT", f"/v1/connect/intentions/{NOBODY}", "{", 400, "Bad request: Request decode failed: unexpected EOF"),
+    ("POST", f"/v1/connect/intentions/{NOBODY}", "{}", 405, "method POST not allowed"),
+    ("POST", "/v1/connect/intentions/match", "", 405, "method POST not allowed"),
+    ("GET", "/v1/connect/intentions/match?name=web", "", 500, "required query parameter 'by' not set"),
+    ("GET", "/v1/connect/intentions/match?by=source", "", 500, "required query parameter 'name' not set"),
+    (
+        "GET", "/v1/connect/intentions/match?by=x&name=web", "", 500,
+        "'by' parameter must be one of 'source' or 'destination'",
+    ),
+    ("GET", "/v1/connect/intentions/check?source=web", "", 500, "required query parameter 'destination' not set"),
+    (
+        "GET", "/v1/connect/intentions/check?source=a&destination=b&source-type=x", "", 500,
+        'unsupported SourceType: "x"',
+    ),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("case", REQUESTS, ids=lambda case: f"{case[0]} {case[1]}")
+@pytest.mark.parametrize("case", REQUESTS, ids=lambda case: f"{case[0]} {case[1]} {case[2][:40]}")
 def test_refusals_and_empty_answers(server, case):
     method, path, body, status, text = case
     answer = httpx.request(method, server.url + path, content=body, trust_env=False)
@@ -81,7 +194,14 @@ def test_refusals_and_empty_answers(server, case):
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/health/service/none", "/v1/catalog/services", "/v1/kv/none", "/v1/catalog/nodes"]
+    "path",
+    [
+        "/v1/health/service/none",
+        "/v1/catalog/services",
+        "/v1/kv/none",
+        "/v1/catalog/nodes",
+        "/v1/connect/intentions",
+    ],
 )
 def test_reads_carry_the_headers_of_a_blocking_query(server, path):
     headers = httpx.get(server.url + path, trust_env=False).headers
@@ -120,6 +240,38 @@ def test_health_has_the_fields_of_consul(real_consul, dev_agent):
     real, ours = shapes
     for expected, shown in zip(real, ours, strict=True):
         assert {name for name in expected - shown if "TaggedAddresses" not in name} == set()
+
+
+@pytest.mark.parametrize("path", ["/v1/agent/connect/ca/leaf/web", "/v1/agent/connect/ca/roots"])
+def test_identities_have_the_fields_of_consul(real_consul, dev_agent, path):
+    real, ours = (httpx.get(server.url + path, trust_env=False) for server in (real_consul, dev_agent))
+    assert int(ours.headers["X-Consul-Index"]) >= 1
+    assert _shape(ours.json()) == _shape(real.json())
+
+
+def _shape(value):
+    if isinstance(value, dict):
+        return {key: _shape(one) for key, one in value.items()}
+    return [_shape(one) for one in value] if isinstance(value, list) else type(value)
+
+
+def test_roots_are_given_as_pem(server):
+    answer = httpx.get(f"{server.url}/v1/connect/ca/roots?pem=true", trust_env=False)
+    assert answer.headers["content-type"].startswith("application/pem-certificate-chain")
+    assert answer.text.startswith("-----BEGIN CERTIFICATE-----")
+
+
+def test_an_intention_has_the_fields_of_consul(real_consul, dev_agent, name):
+    shapes = []
+    for server in (real_consul, dev_agent):
+        with httpx.Client(base_url=server.url, trust_env=False) as http:
+            made = http.post(
+                "/v1/connect/intentions",
+                json={"SourceName": "a", "DestinationName": name, "Action": "allow", "Meta": {"a": "b"}},
+            )
+            (key,) = made.json().values()
+            shapes.append((set(made.json()), _shape(http.get(f"/v1/connect/intentions/{key}").json())))
+    assert shapes[0] == shapes[1]
 
 
 def test_the_same_writes_lead_to_the_same_keys(real_consul, dev_agent, name):
