@@ -42,6 +42,15 @@ class Settings:
         drain_timeout: seconds in which requests in flight may finish where the server would not wait for them.
         metrics_path, ready_path: answered by the middleware; None turns them off.
         metrics_port, metrics_host: a port of its own for the metrics.
+        identity: where the certificate comes from: `auto` (Consul's CA, and clear text where Consul has none), `consul`
+            (its CA; without a certificate the process is not registered), `files`, or `off`.
+        tls_cert, tls_key, tls_ca: PEM files, watched, for `files`.
+        tls_port: the port that the mesh opens for callers beside an ASGI server's; see `mesh_port`.
+        tls_host: the address it is bound to; empty takes all, or the loopback `address` where that is one.
+        forward_client_cert: hand the caller's identity to the application as `x-forwarded-client-cert`.
+        explain_denials: name the rule in the answer to a caller that was refused; the log always names it.
+        intention_default: what holds where no intention of Consul's is about a caller: `allow` or `deny`, whichever
+            Consul's own `acl.default_policy` is.
     """
 
     service: str
@@ -75,6 +84,23 @@ class Settings:
     metrics_port: int | None = None
     metrics_host: str = "127.0.0.1"
     ready_path: str | None = "/-/mesh/ready"
+    identity: str = "auto"
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_ca: str | None = None
+    tls_port: int | None = None
+    tls_host: str = ""
+    forward_client_cert: bool = False
+    # A refused caller learns what it may not do, not the rules of others; debugging may ask for more.
+    explain_denials: bool = False
+    intention_default: str = "allow"
+
+    @property
+    def mesh_port(self) -> int | None:
+        """The port the mesh opens for its callers: `tls_port`, or 10,000 from the application's; None without one."""
+        if self.tls_port is not None or self.port is None:
+            return self.tls_port
+        return self.port + 10000 if self.port + 10000 < 65536 else self.port - 10000
 
 
 def load(overrides: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
@@ -142,7 +168,7 @@ def _mistakes(values: Mapping[str, Any]) -> list[str]:
         found.append(
             f"service={service!r}: give a DNS label: small letters, digits and dashes, at most 63, such as 'checkout'"
         )
-    for name in ("port", "metrics_port"):
+    for name in ("port", "metrics_port", "tls_port"):
         port = values.get(name)
         if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536):
             found.append(f"{name}={port!r}: give a number from 1 to 65535")
@@ -159,7 +185,34 @@ def _mistakes(values: Mapping[str, Any]) -> list[str]:
         found.append(f"consul_url={url!r}: give http://host:8500, https://host:8501 or unix:///path/to.sock")
     if bool(values.get("consul_cert")) != bool(values.get("consul_key")):
         found.append("consul_cert and consul_key go together: give both PEM files or neither")
+    return found + _identity_mistakes(values)
+
+
+def _identity_mistakes(values: Mapping[str, Any]) -> list[str]:
+    found = []
+    for name, choices in _CHOICES.items():
+        value = values.get(name, choices[0])
+        if value not in choices:
+            found.append(f"{name}={value!r}: give one of {', '.join(choices)}")
+    missing = [name for name in ("tls_cert", "tls_key", "tls_ca") if not values.get(name)]
+    if values.get("identity") == "files" and missing:
+        found.append(f"identity='files' needs PEM files: {', '.join(missing)} not given")
+    if values.get("identity", "auto") != "files" and len(missing) < 3:
+        found.append(
+            "tls_cert, tls_key and tls_ca are read with identity='files' only: set that too, or leave them out"
+        )
+    found += [
+        f"{name}={values[name]!r}: give True or False"
+        for name in ("forward_client_cert", "explain_denials")
+        if not isinstance(values.get(name, False), bool)
+    ]
+    port = values.get("port")
+    if port is not None and port == values.get("tls_port"):
+        found.append(f"tls_port={port!r}: it is the application's own port; give another one, or leave it out")
     return found
+
+
+_CHOICES = {"identity": ("auto", "consul", "files", "off"), "intention_default": ("allow", "deny")}
 
 
 _FIELDS = frozenset(Settings.__dataclass_fields__)
@@ -187,6 +240,14 @@ def _consul_address(text: str) -> str:
 
 def _path_or_off(text: str) -> str | None:
     return None if text == "off" else text
+
+
+def _yes_or_no(text: str) -> bool:
+    if text.lower() in {"1", "true", "yes", "on"}:
+        return True
+    if text.lower() in {"0", "false", "no", "off"}:
+        return False
+    raise ValueError("give true or false")
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -219,4 +280,13 @@ _VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "MESH_METRICS_PORT": ("metrics_port", _whole),
     "MESH_METRICS_HOST": ("metrics_host", str),
     "MESH_READY_PATH": ("ready_path", _path_or_off),
+    "MESH_IDENTITY": ("identity", str),
+    "MESH_TLS_CERT": ("tls_cert", str),
+    "MESH_TLS_KEY": ("tls_key", str),
+    "MESH_TLS_CA": ("tls_ca", str),
+    "MESH_TLS_PORT": ("tls_port", _whole),
+    "MESH_TLS_HOST": ("tls_host", str),
+    "MESH_FORWARD_CLIENT_CERT": ("forward_client_cert", _yes_or_no),
+    "MESH_EXPLAIN_DENIALS": ("explain_denials", _yes_or_no),
+    "MESH_INTENTION_DEFAULT": ("intention_default", str),
 }

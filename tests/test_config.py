@@ -59,3 +59,54 @@ def test_names_that_cannot_be_hosts_are_refused(service: object) -> None:
 def test_ports_are_numbers_in_range(port: object) -> None:
     with pytest.raises(ConfigError, match="1 to 65535"):
         load({"service": "a", "port": port}, {})
+
+
+def test_mesh_port_is_ten_thousand_away() -> None:
+    assert load({"service": "a", "port": 8001}, {}).mesh_port == 18001
+    assert load({"service": "a", "port": 60001}, {}).mesh_port == 50001
+    assert load({"service": "a", "port": 8001, "tls_port": 9}, {}).mesh_port == 9
+    assert load({"service": "a"}, {}).mesh_port is None
+
+
+def test_identity_by_variables() -> None:
+    settings = load(
+        {"service": "a"},
+        {
+            "MESH_IDENTITY": "files",
+            "MESH_TLS_CERT": "c.pem",
+            "MESH_TLS_KEY": "k.pem",
+            "MESH_TLS_CA": "ca.pem",
+            "MESH_FORWARD_CLIENT_CERT": "yes",
+            "MESH_EXPLAIN_DENIALS": "0",
+        },
+    )
+    assert (settings.identity, settings.tls_cert, settings.tls_key, settings.tls_ca) == (
+        "files",
+        "c.pem",
+        "k.pem",
+        "ca.pem",
+    )
+    assert settings.forward_client_cert
+    assert not settings.explain_denials
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"identity": "vault"}, "auto, consul, files, off"),
+        ({"identity": "files", "tls_cert": "c.pem"}, "tls_key, tls_ca not given"),
+        ({"tls_cert": "c.pem"}, "read with identity='files' only"),
+        ({"intention_default": "maybe"}, "allow, deny"),
+        ({"port": 8001, "tls_port": 8001}, "own port"),
+        ({"tls_port": 70000}, "1 to 65535"),
+        ({"explain_denials": "yes"}, "True or False"),
+    ],
+)
+def test_wrong_identity_settings_are_refused(given: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load({"service": "a", **given}, {})
+
+
+def test_switches_by_variable_are_yes_or_no() -> None:
+    with pytest.raises(ConfigError, match="MESH_EXPLAIN_DENIALS='maybe': give true or false"):
+        load({"service": "a"}, {"MESH_EXPLAIN_DENIALS": "maybe"})
