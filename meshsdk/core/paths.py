@@ -35,7 +35,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote
 
-__all__ = ["Paths", "check_path", "normal", "read"]
+__all__ = ["Paths", "check_path", "normal", "read", "spelled"]
 
 _PLAIN = re.compile(r"[\w.~!$&'()*+,=:@/-]*+", re.ASCII)  # RFC 3986 pchar and slash, without escapes and parameters
 _ABSOLUTE = re.compile(r"https?://[^/\\?#]+", re.IGNORECASE)
@@ -71,7 +71,7 @@ def read(target: str) -> Paths:
     if _is_plain(path):
         return Paths((path,))
     try:
-        return Paths(_readings(_spelled(_from_absolute(path))))
+        return Paths(_readings(spelled(_from_absolute(path))))
     except ValueError as reason:
         return Paths(unclear=str(reason))
 
@@ -123,8 +123,12 @@ def _from_absolute(path: str) -> str:
     return path[host.end() :] or "/"
 
 
-def _spelled(path: str) -> str:
-    """The one spelling of its escapes; raises ValueError where it is unclear."""
+def spelled(path: str) -> str:
+    """A path, or the beginning of one, with each escape in its one spelling.
+
+    Raises:
+        ValueError: it is unclear; says what makes it so.
+    """
     if "#" in path:
         raise ValueError("a fragment")
     if not _TARGET.fullmatch(path):
