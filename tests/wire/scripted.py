@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import select
 import socket
 import struct
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -54,6 +57,17 @@ class Peer:
             while not self.stopped.is_set() and self.sock.recv(65536):
                 pass
 
+    def until_left(self) -> None:
+        """Read nothing and say nothing, until the client closes or the test ends."""
+        poller = select.poll()
+        poller.register(self.sock, select.POLLRDHUP)
+        while not (self.stopped.is_set() or poller.poll(100)):
+            pass
+
+    def arrived(self) -> None:
+        """Wait until the client's system has all that was sent (TIOCOUTQ: what is not acknowledged)."""
+        eventually(lambda: struct.unpack("i", fcntl.ioctl(self.sock, termios.TIOCOUTQ, b"0000"))[0] == 0)
+
     def reset(self) -> None:
         """Close with RST instead of FIN."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -90,7 +104,7 @@ class Server:
 
     def __post_init__(self) -> None:
         self.host = "::1" if self.family == socket.AF_INET6 else "127.0.0.1"
-        self._socket = socket.create_server((self.host, 0), family=self.family, backlog=256)
+        self._socket = socket.create_server((self.host, 0), family=self.family, backlog=1024)
         self.port = self._socket.getsockname()[1]
         self.go_on = threading.Event()
         self._stopped = threading.Event()

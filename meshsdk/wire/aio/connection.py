@@ -3,7 +3,8 @@
 Rule 1  A connection has a receiver from `start` until the reply's last byte, or until it failed, or was abandoned. What
         comes while it has none ends the connection: nobody asked for it.
 Rule 2  The receiver hears `progressed` after every piece that came, and exactly one `failed` instead of an end.
-Rule 3  Once the last byte is here the connection is free again, whenever the receiver reads what it was given.
+Rule 3  Once the last byte is here the connection is free again, whenever the receiver reads what it was given. Where a
+        reply below 300 was complete before its request, the rest of the request is sent first.
 Rule 4  Whose fault an end is: see `wire.sockets.unread_by_peer` for what a closed connection proves.
 """
 
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from meshsdk.core.model import Failure, Phase
 from meshsdk.wire.engine import Bounds
-from meshsdk.wire.failures import breach, late, lost
+from meshsdk.wire.failures import breach, late, lost, stuck
 from meshsdk.wire.http1 import Incoming, Limits, ProtocolError, ResponseReader
 from meshsdk.wire.sockets import prompt, quiet, unread_by_peer
 
@@ -88,6 +89,7 @@ class Connection(asyncio.Protocol):
         "_receiver",
         "_sent",
         "_sent_before",
+        "_stuck_bytes",
         "_stuck_since",
         "_unstuck",
         "_watch",
@@ -117,6 +119,7 @@ class Connection(asyncio.Protocol):
         self._sent = 0
         self._sent_before = 0
         self._stuck_since = 0.0
+        self._stuck_bytes = 0
         self._unstuck: asyncio.Future[None] | None = None
 
     # --- for the pool and the engine ------------------------------------------------------------------
@@ -125,6 +128,10 @@ class Connection(asyncio.Protocol):
     def alive(self) -> bool:
         """Neither end has closed, as far as is known."""
         return not self._gone and not self.transport.is_closing()
+
+    def carries(self, receiver: Receiver) -> bool:
+        """Whether the exchange that `receiver` waits for is still under way."""
+        return self._receiver is receiver
 
     def usable(self, now: float) -> bool:
         """Whether an idle connection may carry another request, as far as can be seen from here."""
@@ -181,6 +188,20 @@ class Connection(asyncio.Protocol):
         self.transport.close()
         self._leave()
 
+    def uploaded(self) -> None:
+        """The request's last byte was written; from now on the reply is waited for."""
+        self.uploading = False
+        receiver = self._receiver
+        if receiver is not None and receiver.complete:
+            self._finish(receiver)  # which came before the request's end
+            return
+        self._heard_at = self._clock()
+        self._watch.sooner(self.due())
+
+    def shut(self) -> None:
+        """The engine closes, whatever this carries."""
+        self._fail(Failure(self._phase, "reset", "the engine was closed"))
+
     def finish_within(self, seconds: float) -> None:
         """The rest of the reply is of no interest: it has so many seconds to come."""
         self._bounds = Bounds(body_deadline=min(self._bounds.body_deadline, self._clock() + seconds))
@@ -208,11 +229,15 @@ class Connection(asyncio.Protocol):
         """Asyncio: what was written is too much for now."""
         self.stuck = True
         self._stuck_since = self._clock()
+        self._stuck_bytes = self.transport.get_write_buffer_size()
         self._watch.sooner(self.due())
 
     def resume_writing(self) -> None:
         """Asyncio: write on."""
-        self.stuck = False
+        if self.stuck:
+            self.stuck = False
+            self._heard_at = self._clock()
+            self._watch.sooner(self.due())
         waiting, self._unstuck = self._unstuck, None
         if waiting is not None and not waiting.done():
             waiting.set_result(None)
@@ -224,21 +249,36 @@ class Connection(asyncio.Protocol):
         bounds, receiver = self._bounds, self._receiver
         if receiver is None:
             return inf
-        if receiver.status:
-            silence = min(bounds.idle, bounds.read)
-            return min(bounds.body_deadline, inf if self._paused else self._heard_at + silence)
-        due = bounds.deadline
+        due = bounds.body_deadline if receiver.status else bounds.deadline
         if self.stuck:
             due = min(due, self._stuck_since + bounds.write)
-        return due if self.uploading else min(due, self._heard_at + bounds.read)
+        if receiver.status:
+            waits = self._paused or receiver.complete
+            return due if waits else min(due, self._heard_at + min(bounds.idle, bounds.read))
+        return due if self.uploading or self.stuck else min(due, self._heard_at + bounds.read)
 
     def overdue(self, now: float) -> None:
         """It has not come."""
         receiver = self._receiver
-        if receiver is not None:
-            in_body = receiver.status != 0
-            limit = self._bounds.body_deadline if in_body else self._bounds.deadline
-            self._fail(late(self._phase, in_body, limit <= now))
+        if receiver is None:
+            return
+        in_body = receiver.status != 0
+        limit = self._bounds.body_deadline if in_body else self._bounds.deadline
+        if limit > now and self._moves(now):
+            self._watch.add(self, self.due())
+        else:
+            stuck_ = self.stuck and not in_body and limit > now
+            self._fail(stuck(self._phase) if stuck_ else late(self._phase, in_body, limit <= now))
+
+    def _moves(self, now: float) -> bool:
+        """Whether the peer has read some of what lies here since this was last asked: one write is one piece."""
+        if not self.stuck:
+            return False
+        before, self._stuck_bytes = self._stuck_bytes, self.transport.get_write_buffer_size()
+        if self._stuck_bytes >= before:
+            return False
+        self._stuck_since = now
+        return self.due() > now
 
     # --- what asyncio calls ---------------------------------------------------------------------------
 
@@ -262,7 +302,7 @@ class Connection(asyncio.Protocol):
         except ProtocolError as error:
             self._fail(breach(self._phase, error))
             return
-        if receiver.complete:
+        if receiver.complete and not (self.uploading and self.reader.reusable and receiver.status < 300):
             self._finish(receiver)
             return
         self._heard_at = self._clock()
@@ -278,12 +318,17 @@ class Connection(asyncio.Protocol):
         elif self.reader.ended():
             self._finish(receiver)
         else:
-            self._lose(None)
+            if self._phase == Phase.WRITTEN and self._unread():
+                self._phase = Phase.NOT_WRITTEN
+            self._lose(receiver, None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed."""
-        if self._receiver is not None:
-            self._lose(exc)
+        receiver = self._receiver
+        if receiver is not None and receiver.complete:
+            self._finish(receiver)
+        elif receiver is not None:
+            self._lose(receiver, exc)
         self._leave()
 
     # --- ends -----------------------------------------------------------------------------------------
@@ -302,11 +347,7 @@ class Connection(asyncio.Protocol):
             self.close()
         receiver.progressed()
 
-    def _lose(self, error: Exception | None) -> None:
-        receiver = self._receiver
-        assert receiver is not None
-        if error is None and self._phase == Phase.WRITTEN and self._unread():
-            self._phase = Phase.NOT_WRITTEN
+    def _lose(self, receiver: Receiver, error: Exception | None) -> None:
         self._fail(lost(self._phase, receiver.status != 0, error))
 
     def _unread(self) -> bool:

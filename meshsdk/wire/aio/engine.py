@@ -116,6 +116,8 @@ class _Ticket(Waiter):
             ticket.leave()
             if ticket._connection is not None:  # granted, and cancelled before it was noticed
                 pool.release(ticket._connection)
+            elif ticket._future.done() and not ticket._future.cancelled():
+                ticket._future.exception()  # refused likewise; asyncio complains of what nobody looked at
             raise
 
     def granted(self, connection: Connection) -> None:
@@ -132,10 +134,10 @@ class _Ticket(Waiter):
 
 
 async def _wait(pool: Pool, bounds: Bounds) -> Connection:
-    connection = await _Ticket.wait(pool, bounds)
-    while not connection.alive:  # it closed between being granted and being noticed
+    while True:
         connection = await _Ticket.wait(pool, bounds)
-    return connection
+        if connection.alive:  # else it closed between being granted and being noticed
+            return connection
 
 
 def _start(connection: Connection, request: Request, head: Head, bounds: Bounds) -> AsyncioReply:

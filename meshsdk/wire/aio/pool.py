@@ -23,7 +23,7 @@ from meshsdk.wire.engine import Bounds
 from meshsdk.wire.failures import busy, connect_timed_out, crowded, late, unconnected
 from meshsdk.wire.http1 import Limits
 from meshsdk.wire.pooling import Pooling
-from meshsdk.wire.security import PeerRejected, Secure
+from meshsdk.wire.security import Secure
 
 __all__ = ["Pool", "Pools", "Waiter"]
 
@@ -91,20 +91,28 @@ class Pool(Owner):
         """The newest idle connection that is still good."""
         self.used_at = now
         idle = self._idle
+        pooling = self._home.pooling
         while idle:
             connection = idle.pop()
-            if connection.usable(now):
+            rested, aged = now - connection.idle_since, now - connection.opened
+            if rested < pooling.keep_alive and aged < pooling.max_age and connection.usable(now):
                 return connection
             connection.close()
         return None
 
     def enqueue(self, waiter: Waiter) -> None:
         """Let `waiter` wait for a connection, opening one if that is allowed."""
+        idle = self.take(self._home.clock())
+        if idle is not None:
+            waiter.granted(idle)
+            return
         if len(self._waiting) >= self._home.pooling.max_pending:
             waiter.refused(crowded(len(self._waiting)))
             return
         waiter._pool = self  # noqa: SLF001 - a waiter's pool is the pool's to set
-        waiter.since = self._home.clock()
+        waiter.since = self.used_at
+        if self._retired:
+            self._home.retired.add(self)
         self._waiting.append(waiter)
         self._dial_for(waiter)
         self._home.watch.add(waiter, waiter.due())
@@ -136,6 +144,7 @@ class Pool(Owner):
         if connection in self._idle:
             self._idle.remove(connection)
         self._dial_next()
+        self._forget_self()
 
     def refuse(self, waiter: Waiter, failure: Failure) -> None:
         """Tell a waiter that there will be none."""
@@ -148,10 +157,12 @@ class Pool(Owner):
         with contextlib.suppress(ValueError):
             self._waiting.remove(waiter)
         self._home.watch.discard(waiter)
+        self._forget_self()
 
     def retire(self) -> None:
         """Close what is idle, and the rest when it is free."""
         self._retired = True
+        self._home.retired.add(self)
         while self._idle:
             self._idle.pop().close()
 
@@ -161,7 +172,7 @@ class Pool(Owner):
         for waiter in tuple(self._waiting):
             self.refuse(waiter, Failure(Phase.NOT_CONNECTED, "connect-failure", "the engine was closed"))
         for connection in tuple(self._open):
-            connection.abort()
+            connection.shut()
 
     def sweep(self, now: float) -> bool:
         """Close what was idle for too long; says whether the pool is of no use any more."""
@@ -176,11 +187,17 @@ class Pool(Owner):
         """Nothing is idle here."""
         return not self._idle
 
+    def _forget_self(self) -> None:
+        if self._retired and not (self._open or self._dialing or self._waiting):
+            self._home.retired.discard(self)
+
     def _grant(self, waiter: Waiter, connection: Connection) -> None:
         self.forget(waiter)
         waiter.granted(connection)
 
     def _dial_next(self) -> None:
+        if self._dialing >= len(self._waiting):
+            return  # what is being opened already serves them all, whoever it was opened for
         for waiter in self._waiting:
             if not waiter.dialing:
                 self._dial_for(waiter)
@@ -211,6 +228,7 @@ class Pool(Owner):
                 waiter.dialing = False
                 self._home.watch.sooner(waiter.due())
         self._dial_next()
+        self._forget_self()
 
     async def _opened(self, bounds: Bounds) -> Connection | Failure:
         home = self._home
@@ -225,7 +243,7 @@ class Pool(Owner):
             if left > bounds.connect:
                 return connect_timed_out(bounds.connect)
             return late(Phase.NOT_CONNECTED, in_body=False, overdue=True)
-        except (OSError, UnicodeError, PeerRejected) as error:
+        except Exception as error:  # noqa: BLE001 - what the caller's `secure` or check raises is for whoever waits
             return unconnected(error)
 
     def _make(self) -> Connection:
@@ -243,6 +261,7 @@ class Pools:
         self.secure = secure
         self.loop = asyncio.get_running_loop()
         self.watch = Watch(self.loop, clock)
+        self.retired: set[Pool] = set()  # that still carry something
         self._pools: dict[tuple[str, int], Pool] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeping: asyncio.TimerHandle | None = None
@@ -281,8 +300,9 @@ class Pools:
             self._sweeping.cancel()
             self._sweeping = None
         pools, self._pools = self._pools, {}
-        for pool in pools.values():
+        for pool in (*pools.values(), *self.retired):
             pool.drop()
+        self.retired.clear()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

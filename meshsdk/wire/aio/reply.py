@@ -92,6 +92,11 @@ class AsyncioReply(Receiver):
             self._error = error
         self._wake()
 
+    def broken_off(self, error: BaseException) -> None:
+        """The upload was cancelled: from here, or by the request's own body."""
+        if self._upload is not None and self._upload is _current_task():
+            self.broken(error)
+
     def abandon(self) -> None:
         """The caller went away: close at once."""
         connection, self._connection = self._connection, None
@@ -105,9 +110,10 @@ class AsyncioReply(Receiver):
         """Something has come."""
         connection = self._connection
         if self.complete:
-            if self.status != 101:
-                self._connection = None
-            self._stop_upload()
+            if connection is None or not connection.carries(self):  # else the rest of the request is sent still
+                if self.status != 101:
+                    self._connection = None
+                self._stop_upload()
         elif connection is not None and self.status:
             if self._discarded >= 0:
                 self._discard()
@@ -132,6 +138,7 @@ class AsyncioReply(Receiver):
     async def __anext__(self) -> bytes:
         while not self.pieces:
             if self.complete:
+                await self._request_sent()
                 raise StopAsyncIteration
             if self._error is not None:
                 raise self._error
@@ -157,6 +164,11 @@ class AsyncioReply(Receiver):
         self._discarded = connection.reader.buffered
         connection.finish_within(_DISCARD_SECONDS)
         connection.resume()
+
+    async def _request_sent(self) -> None:
+        """A reply that came before the request's end is over with it, as callers expect of what they asked to send."""
+        while self._connection is not None and self._connection.carries(self):
+            await self._something()
 
     def _nearly_done(self, connection: Connection) -> bool:
         return connection.reader.left() <= _DISCARD_BYTES

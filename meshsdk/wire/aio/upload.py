@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable
 
 from meshsdk.wire.aio.connection import Connection
@@ -34,7 +35,10 @@ async def upload(
             await connection.unstuck()
         else:
             await _stream(connection, body, length)
-        connection.uploading = False
+        connection.uploaded()
+    except asyncio.CancelledError as error:
+        reply.broken_off(error)
+        raise
     except Exception as error:  # noqa: BLE001 - whatever the caller's body raises, the caller gets
         reply.broken(error)
 

@@ -6,6 +6,8 @@ The socket itself does not block; waiting is done by `poll`, so that every wait 
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import select
 import socket
 import ssl
@@ -15,7 +17,7 @@ from math import ceil, inf
 from meshsdk.core.model import Endpoint, Failure, Phase, TransportFailure
 from meshsdk.wire.blocking.dial import dial
 from meshsdk.wire.engine import Bounds, InvalidRequest
-from meshsdk.wire.failures import breach, connect_timed_out, late, lost, unconnected
+from meshsdk.wire.failures import breach, connect_timed_out, late, lost, stuck, unconnected
 from meshsdk.wire.http1 import Framing, Head, Incoming, Limits, ProtocolError, ResponseReader
 from meshsdk.wire.pooling import Pooling
 from meshsdk.wire.security import PeerRejected, Security
@@ -51,6 +53,7 @@ class BlockingConnection:
     __slots__ = (
         "_bounds",
         "_clock",
+        "_closed",
         "_endpoint",
         "_idle_since",
         "_limit_age",
@@ -87,18 +90,33 @@ class BlockingConnection:
         self._sent = 0
         self._sent_before = 0
         self._whole = True
+        self._closed = False
 
     # --- for the lanes and the engine -----------------------------------------------------------------
 
     def has_expired(self) -> bool:
         """It was idle for too long, is too old, or the server has closed it."""
         now = self._clock()
-        return now - self._idle_since >= self._limit_idle or now >= self._limit_age or bool(self._poller.poll(0))
+        return now - self._idle_since >= self._limit_idle or now >= self._limit_age or not self._quiet()
 
     @property
     def reusable(self) -> bool:
         """The reply is complete, and another request may follow."""
         return self._whole and self._reader.reusable
+
+    def _quiet(self) -> bool:
+        """Whether nothing came but, under TLS, its own messages: 1.3 sends tickets unasked (RFC 8446, 4.6.1)."""
+        if not self._poller.poll(0):
+            return True
+        if self._security is None or self._sock is None:
+            return False
+        try:
+            self._sock.recv(1)
+        except ssl.SSLWantReadError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def rest(self) -> None:
         """It carries nothing from now on."""
@@ -148,15 +166,15 @@ class BlockingConnection:
             failure = late(self._phase, into.status != 0, deadline <= self._clock())
             raise TransportFailure(failure) from None
         except OSError as error:
-            raise TransportFailure(lost(self._phase, into.status != 0, error)) from error
+            raise TransportFailure(self._lost(into, error)) from error
         self._feed(into, data)
 
     def drain(self, into: Incoming, most: int) -> None:
         """Read what is there of a body that nobody wants, without waiting, up to `most` bytes."""
-        while not into.complete and most > 0 and self._poller.poll(0):
+        while not into.complete and most > 0:
             try:
-                self.advance(into)
-            except TransportFailure:
+                self._take_in(into)
+            except (*_WANTS, OSError, TransportFailure):
                 return
             most -= sum(map(len, into.pieces))
             into.pieces.clear()
@@ -168,6 +186,7 @@ class BlockingConnection:
 
     def close(self) -> None:
         """Close the connection; a thread that waits on it notices."""
+        self._closed = True
         if self._sock is not None:
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
@@ -208,14 +227,16 @@ class BlockingConnection:
             try:
                 ready = self._wait_for(sock, select.POLLIN | select.POLLOUT, due)
                 if ready & select.POLLIN:
-                    self.advance(into)
+                    with contextlib.suppress(*_WANTS):  # TLS has messages of its own
+                        self._take_in(into)
                     if into.status >= 300:
                         return False
                 done = sock.send(data)
             except _WANTS:
                 continue
             except Late:
-                raise TransportFailure(late(self._phase, False, bounds.deadline <= self._clock())) from None
+                overdue = bounds.deadline <= self._clock()
+                raise TransportFailure(late(self._phase, False, overdue) if overdue else stuck(self._phase)) from None
             except OSError as error:
                 return self._refused(into, error)
             data = data[done:]
@@ -230,7 +251,7 @@ class BlockingConnection:
             except TransportFailure as failure:
                 if self._phase >= Phase.REPLY_STARTED or failure.failure.phase == Phase.NOT_WRITTEN:
                     raise
-                raise TransportFailure(lost(self._phase, False, error)) from error
+                raise TransportFailure(self._lost(into, error)) from error
         return False
 
     def _upload(self, into: Incoming, head: Head, body: bytes | Iterable[bytes]) -> bool:
@@ -261,7 +282,7 @@ class BlockingConnection:
             except Late:
                 break
             except OSError as error:
-                raise TransportFailure(lost(self._phase, False, error)) from error
+                raise TransportFailure(self._lost(into, error)) from error
             self._feed(into, data)
         return not into.status
 
@@ -282,6 +303,15 @@ class BlockingConnection:
             except ssl.SSLZeroReturnError:
                 return b""
 
+    def _take_in(self, into: Incoming) -> None:
+        """Read what is here, without waiting."""
+        assert self._sock is not None
+        try:
+            data = self._sock.recv(_READ)
+        except ssl.SSLZeroReturnError:
+            data = b""
+        self._feed(into, data)
+
     def _feed(self, into: Incoming, data: bytes) -> None:
         if data:
             self._phase = Phase.REPLY_STARTED
@@ -290,14 +320,18 @@ class BlockingConnection:
             except ProtocolError as error:
                 raise TransportFailure(breach(self._phase, error)) from error
         elif not self._reader.ended():
-            raise TransportFailure(self._ended(into))
+            raise TransportFailure(self._lost(into, None))
 
-    def _ended(self, into: Incoming) -> Failure:
-        assert self._sock is not None
+    def _lost(self, into: Incoming, error: OSError | None) -> Failure:
+        """What the end of the connection means; without `error` it ended in good order."""
         phase = self._phase
-        if phase == Phase.WRITTEN and self._security is None and unread_by_peer(self._sock, self._sent_before):
-            phase = Phase.NOT_WRITTEN
-        return lost(phase, into.status != 0, None)
+        if self._closed:
+            return Failure(phase, "reset", "the engine was closed", error)
+        if error is None and phase == Phase.WRITTEN and self._security is None:
+            assert self._sock is not None
+            if unread_by_peer(self._sock, self._sent_before):
+                phase = Phase.NOT_WRITTEN
+        return lost(phase, into.status != 0, error)
 
     def _wait(self, until: float) -> None:
         """Wait until something can be read; raises `Late`."""
@@ -310,6 +344,8 @@ class BlockingConnection:
 
     def _wait_for(self, sock: socket.socket, events: int, until: float) -> int:
         """Wait for one of `events`; raises `Late`."""
+        if sock.fileno() < 0:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))  # another thread closed it
         poller = select.poll()
         poller.register(sock.fileno(), events)
         left = until - self._clock()

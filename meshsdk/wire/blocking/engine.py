@@ -77,6 +77,8 @@ class BlockingEngine:
     def warm(self, endpoint: Endpoint, count: int, bounds: Bounds) -> None:
         """Open connections ahead of the first send, until `count` are open; raises as `send` does."""
         leases: list[Lease] = []
+        if bounds.max_connections:
+            count = min(count, bounds.max_connections)
         try:
             while len(leases) < count:
                 leases.append(self._take(endpoint, bounds)[1])

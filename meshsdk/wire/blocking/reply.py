@@ -41,13 +41,17 @@ class Lease:
             return
         self._over = True
         lanes, lane, connection = self._lanes, self._lane, self.connection
-        if connection is not None:
-            if good:
+        rested = False
+        try:
+            if connection is not None and good:
                 connection.rest()
-            lanes.let_go(lane, connection, good)
-        if lane.gate is not None:
-            lane.gate.release()
-        lanes.leave(lane)
+                rested = True
+        finally:
+            if connection is not None:
+                lanes.let_go(lane, connection, rested)
+            if lane.gate is not None:
+                lane.gate.release()
+            lanes.leave(lane)
         while (spent := lanes.spent()) is not None:
             spent.close()
 
@@ -114,8 +118,12 @@ class BlockingReply(Incoming):
         if self._lease is None:
             return
         self.pieces.clear()
-        if self.status != 101:
-            self._connection.drain(self, _DISCARD_BYTES)
+        try:
+            if self.status != 101:
+                self._connection.drain(self, _DISCARD_BYTES)
+        except BaseException:
+            self.abandon()
+            raise
         self._end(self.complete and self.status != 101 and self._connection.reusable)
 
     def _more(self) -> None:
