@@ -10,7 +10,7 @@ spiffe.py    ids: parsed, written, compared   peer.py          the verified peer
 
 from __future__ import annotations
 
-from meshsdk.identity.events import Aged, Expired, Issued, Trouble
+from meshsdk.identity.events import Aged, Expired, Issued, Recovered, Trouble
 from meshsdk.identity.holder import Identity, NoIdentity, State
 from meshsdk.identity.material import BadMaterial, Material
 from meshsdk.identity.spiffe import SpiffeId
@@ -23,6 +23,7 @@ __all__ = [
     "Issued",
     "Material",
     "NoIdentity",
+    "Recovered",
     "SpiffeId",
     "State",
     "Trouble",

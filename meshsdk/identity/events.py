@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from meshsdk.identity.material import Material
 
-__all__ = ["Aged", "Event", "Expired", "Issued", "Trouble", "log_event"]
+__all__ = ["Aged", "Event", "Expired", "Issued", "Recovered", "Trouble", "log_event"]
 
 _log = logging.getLogger("meshsdk.identity")
 
@@ -49,7 +49,14 @@ class Trouble:
     words: str
 
 
-Event = Issued | Aged | Expired | Trouble
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """The last `Trouble` is over."""
+
+    words: str
+
+
+Event = Issued | Aged | Expired | Trouble | Recovered
 
 
 def log_event(event: Event) -> None:
@@ -65,3 +72,5 @@ def log_event(event: Event) -> None:
             _log.error("identity expired: %s; calls and handshakes over TLS fail until it is renewed", material)
         case Trouble(_, words):
             _log.warning("identity cannot be renewed: %s", words)
+        case Recovered(words):  # as loud as what it ends
+            _log.warning("identity can be renewed again; it could not be: %s", words)

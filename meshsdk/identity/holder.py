@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from meshsdk.identity.contexts import client_context, server_context
-from meshsdk.identity.events import Aged, Event, Expired, Issued, Trouble, log_event
+from meshsdk.identity.events import Aged, Event, Expired, Issued, Recovered, Trouble, log_event
 from meshsdk.identity.lifetime import Lifetime
 from meshsdk.identity.material import BadMaterial, Material
 from meshsdk.identity.providers.provider import Provider
@@ -212,7 +212,9 @@ class Identity:
                 return
             self.renewals += 1
             self._tell(Issued(found, first=held is None))
-        self._trouble = ""
+        trouble, self._trouble = self._trouble, ""
+        if trouble:
+            self._tell(Recovered(trouble))
         self._renewal.came()
 
     def tick(self) -> float:

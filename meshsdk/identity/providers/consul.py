@@ -3,7 +3,8 @@
 Rule 1  Certificate and roots are watched side by side; each change of either, once both are known, is published.
 Rule 2  The roots are believed as Consul tells them, even while our certificate leads to none of them: dropping a root
         is how Consul revokes, and must not wait for our own renewal, which follows it by up to 30 s.
-Rule 3  While Consul is away, what it said last stays in force until it expires. Its absence is told once.
+Rule 3  While Consul is away, what it said last stays in force until it expires. Its absence is told once, as is its
+        return.
 """
 
 from __future__ import annotations
@@ -17,7 +18,19 @@ from datetime import UTC, datetime
 from meshsdk.identity.events import Trouble
 from meshsdk.identity.material import BadMaterial, Material
 from meshsdk.identity.providers.provider import Publish
-from meshsdk_registry import Back, Changed, Consul, Leaf, Lost, Roots, watch_leaf, watch_roots
+from meshsdk_registry import (
+    Back,
+    Changed,
+    Consul,
+    Denied,
+    Leaf,
+    Lost,
+    RegistryError,
+    Rejected,
+    Roots,
+    watch_leaf,
+    watch_roots,
+)
 
 __all__ = ["ConsulProvider"]
 
@@ -96,7 +109,7 @@ class _Told:
     roots: Roots | None = None
     refused: str = ""
     away: set[str] = field(default_factory=set)
-    away_words: str = ""
+    denied: dict[str, str] = field(default_factory=dict)
 
     def heard(self, value: Leaf | Roots) -> None:
         if isinstance(value, Leaf):
@@ -122,16 +135,20 @@ class _Told:
         self.refused = ""
         self.publish(material)
 
-    def lost(self, what: str, words: str) -> None:
+    def lost(self, what: str, error: RegistryError) -> None:
+        if isinstance(error, Denied | Rejected):  # concerns one question only, and has words of its own
+            if self.denied.get(what) != str(error):
+                self.denied[what] = str(error)
+                self.publish(Trouble("refused", str(error)))
+            return
+        if not self.away:
+            self.publish(Trouble("away", str(error)))
         self.away.add(what)
-        if words != self.away_words:  # both watches lose Consul at once
-            self.away_words = words
-            self.publish(Trouble("away", words))
 
     def back(self, what: str) -> None:
         self.away.discard(what)
-        if not self.away:
-            self.away_words = ""
+        self.denied.pop(what, None)
+        if not (self.away or self.denied or self.refused):
             self.try_again()  # so that the trouble is over although nothing changed
 
 
@@ -144,6 +161,6 @@ async def _follow(
                 case Changed(answer):
                     told.heard(answer.value)
                 case Lost(error, _):
-                    told.lost(what, str(error))
+                    told.lost(what, error)
                 case Back():
                     told.back(what)
