@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from meshsdk.cli import check, demo, dev, endpoints, policy, services, sidecar
+from meshsdk.cli import ca, check, demo, dev, endpoints, intention, policy, services, sidecar
 from meshsdk.cli.console import Exit, fail, out, tolerant
 from meshsdk.errors import ConfigError, MeshError
 from meshsdk_registry import RegistryError, Unreachable
@@ -51,6 +51,8 @@ app.command(epilog=endpoints.EXITS)(endpoints.endpoints)
 app.command(epilog=check.EXITS)(check.check)
 app.command(epilog=sidecar.EXITS)(sidecar.sidecar)
 app.add_typer(policy.app, name="policy")
+app.add_typer(intention.app, name="intention")
+app.add_typer(ca.app, name="ca")
 
 
 def _print_version(wanted: bool) -> None:

@@ -14,6 +14,7 @@ import typer
 from meshsdk.cli.console import Exit, codes, fail, part_of, say
 from meshsdk.config import load
 from meshsdk.errors import ConfigError
+from meshsdk.policy.durations import seconds
 
 __all__ = ["EXITS", "dev"]
 
@@ -25,25 +26,51 @@ def dev(
     consul: Annotated[
         bool, typer.Option("--consul", help="Start the `consul` found on the PATH instead (agent -dev).")
     ] = False,
+    leaf_ttl: Annotated[
+        str | None,
+        typer.Option("--leaf-ttl", help="How long a service's certificate lives, such as 5s; 72h if left out."),
+    ] = None,
+    root_ttl: Annotated[
+        str | None, typer.Option("--root-ttl", help="How long the CA's root lives, such as 1h; 10 years if left out.")
+    ] = None,
 ) -> None:
     """Run a registry for laptops and tests: state in memory, loopback only, gone when it stops."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    lifetimes = {
+        name: _seconds(f"--{name.replace('_', '-')}", text)
+        for name, text in (("leaf_ttl", leaf_ttl), ("root_ttl", root_ttl))
+        if text is not None
+    }
+    if consul and lifetimes:
+        raise ConfigError(
+            "--leaf-ttl and --root-ttl are the dev agent's: leave them out, or leave --consul out; real Consul takes"
+            ' `connect { ca_config { leaf_cert_ttl = "1h" } }`'
+        )
     if consul:
         _real_consul(port, stop)
     else:
-        _embedded(port, stop)
+        _embedded(port, lifetimes, stop)
 
 
-def _embedded(port: int, stop: threading.Event) -> None:
+def _seconds(option: str, text: str) -> float:
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise ConfigError(f"{option} {text!r}: {error}") from error
+
+
+def _embedded(port: int, lifetimes: dict[str, float], stop: threading.Event) -> None:
     with part_of("server"):
         from meshsdk_registry.agent import running_agent
     try:
-        with running_agent(port=port) as agent:
+        with running_agent(port=port, **lifetimes) as agent:
             say(f"dev agent at {agent.url}: Consul's HTTP API, in memory, for laptops and tests, not for production")
             _guide(agent.url)
             stop.wait()
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     except OSError as error:
         reason = (error.strerror or str(error)).rpartition(": ")[2]
         fail(f"cannot listen at http://127.0.0.1:{port}: {reason}", "give another --port, or end what uses this one")
@@ -74,4 +101,4 @@ def _real_consul(port: int, stop: threading.Event) -> None:
 def _guide(url: str) -> None:
     known = load({"service": "meshsdk-dev"}).consul_url == url
     say("  services find it without settings" if known else f"  export CONSUL_HTTP_ADDR={url}")
-    say("  meshsdk services · meshsdk policy apply FILE · Ctrl-C ends it")
+    say("  meshsdk services · meshsdk policy apply FILE · meshsdk ca show · Ctrl-C ends it")

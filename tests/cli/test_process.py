@@ -95,6 +95,8 @@ def test_every_command_says_its_exit_codes():
         ("endpoints",),
         ("check",),
         ("sidecar",),
+        *(("ca", name) for name in ("show", "rotate")),
+        *(("intention", name) for name in ("allow", "deny", "list", "delete")),
         *(("policy", name) for name in ("validate", "apply", "get", "diff", "delete", "schema")),
     ):
         text = _help(*command)

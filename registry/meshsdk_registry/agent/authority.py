@@ -51,9 +51,9 @@ class Lifetimes:
 
     def __post_init__(self) -> None:
         if not MIN_LEAF <= self.leaf < MAX_LEAF:
-            raise ValueError(f"leaf lifetime {self.leaf:g}: write 1 second to 8760 hours, such as 5")
+            raise ValueError(f"leaf lifetime {self.leaf:g}: write 1 second or more, and less than 8760 hours")
         if self.root < MIN_LEAF:
-            raise ValueError(f"root lifetime {self.root:g}: write 1 second or more, such as 60")
+            raise ValueError(f"root lifetime {self.root:g}: write 1 second or more")
         if self.jitter < 0:
             raise ValueError(f"jitter {self.jitter:g}: write 0 or more seconds")
 
