@@ -3,7 +3,7 @@
 That error is `TransportFailure` of kind `protocol`, `reset` or `timeout` here, and `BadReply`, an
 `httpx.RemoteProtocolError`, above.
 
-The examples are the same every time; `pytest tests/wire/test_fuzz.py --hypothesis-profile=long --timeout=0` tries many
+The examples are the same every time; `pytest tests/wire/test_fuzz.py --hypothesis-profile=long` tries many
 more, others each time (`--hypothesis-seed` repeats them).
 """  # noqa: E501 - the first line is the invariant, word for word
 
@@ -18,7 +18,7 @@ from typing import Any
 
 import h11
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
 from meshsdk.core.model import Endpoint, TransportFailure
@@ -30,7 +30,7 @@ from tests.wire.http1.replies import Exchange, Reply, damaged, exchanges
 from tests.wire.scripted import Peer, Server, eventually
 
 LONG = settings.get_current_profile_name() == "long"
-pytestmark = pytest.mark.timeout(300)  # a failure takes a while to be made small
+pytestmark = pytest.mark.timeout(0 if LONG else 300)  # a failure takes a while to be made small
 CUTS = st.lists(st.integers(0, 1 << 17), max_size=5)
 
 
@@ -98,7 +98,8 @@ def _by_h11(head: Any, body: bytes, trailers: Fields, surplus: bytes, kept: bool
 
 
 def lowered(fields: Fields) -> Fields:
-    return [(name.lower(), value) for name, value in fields]
+    """Names in lower case, as h11 gives them, and `chunked` too."""
+    return [(name.lower(), value.lower() if name.lower() == b"transfer-encoding" else value) for name, value in fields]
 
 
 # Replies that h11 refuses and we accept, by h11's words. Each is harmless, because:
@@ -125,7 +126,7 @@ def compare(ours: Read | Refused, theirs: ByH11 | str) -> None:
     assert lowered(ours.trailers) == theirs.trailers
     assert ours.surplus == theirs.surplus
     # h11 keeps no connection to HTTP/1.0; who says `keep-alive` there means it (RFC 9112, C.2.2).
-    assert theirs.kept or not ours.reusable or ours.version == "1.0"
+    assert theirs.kept or not ours.reusable or (ours.version == "1.0" and ours.status != 101)
 
 
 def in_any_pieces(data: bytes, method: str, cuts: list[int]) -> Read | Refused:
@@ -149,6 +150,12 @@ def test_valid_replies_are_read_as_they_are_meant(exchange: Exchange, cuts: list
 
 @bounded(500)
 @given(reply=damaged(), cuts=CUTS)
+@example(Reply("GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\t\r\n\r\n2\r\nok\r\n0\r\n\r\n"), [])
+@example(Reply("GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nTransfer-Encoding: gzip\r\n\r\n"), [])
+@example(Reply("GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + b"z" * 20_000), [])
+@example(Reply("GET", b"HTTP/1.1 200 OK\r\nContent-Length: %b2\r\n\r\nok" % (b"0" * 5000)), [])
+@example(Reply("HEAD", b"HTTP/1.1 101 Go\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"), [])
+@example(Reply("GET", b"HTTP/1.1 101 Go\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nraw"), [80])
 def test_damaged_replies_are_read_as_h11_does_or_refused(reply: Reply, cuts: list[int]) -> None:
     method, data = reply.method, reply.data
     compare(in_any_pieces(data, method, cuts), by_h11(data, method))
@@ -215,10 +222,13 @@ class Awaiting:
         except TransportFailure as failure:
             found = failure.failure.kind
         took = time.monotonic() - began
-        for pool in engine._loops.current()._pools.values():
+        pools = engine._loops.current()
+        for _ in range(10):  # asyncio closes a transport in its next turn, and tells in the one after that
+            await asyncio.sleep(0)
+        for pool in pools._pools.values():
             assert pool._open == set(pool._idle)
             assert not pool._waiting
-        assert not engine._loops.current().watch._waits
+        assert not pools.watch._waits
         await engine.aclose()
         return Result(found, took)
 

@@ -49,17 +49,30 @@ statuses = st.sampled_from([200, 200, 200, 201, 204, 205, 206, 304, 404, 426, 50
 interim_statuses = st.sampled_from([100, 100, 102, 103, 104, 199])
 versions = st.sampled_from(["1.1", "1.1", "1.1", "1.0"])
 # What the connection's options are, and whether they close it in HTTP/1.1 and keep it in HTTP/1.0.
-connections = st.sampled_from(
+connections: st.SearchStrategy[tuple[Fields, bool, bool]] = st.sampled_from(
     [
-        (b"", False, False),
-        (b"", False, False),
-        (b"close", True, False),
-        (b"keep-alive", False, True),
-        (b"Keep-Alive , x", False, True),
-        (b"x,CLOSE", True, False),
-        (b"keep-alive, close", True, False),
-        (b"closed", False, False),
+        ([], False, False),
+        ([], False, False),
+        ([(b"Connection", b"close")], True, False),
+        ([(b"Connection", b"keep-alive")], False, True),
+        ([(b"connection", b"Keep-Alive , x")], False, True),
+        ([(b"Connection", b"x,CLOSE")], True, False),
+        ([(b"Connection", b"keep-alive, close")], True, False),
+        ([(b"Connection", b"keep-alive"), (b"connection", b"close")], True, False),
+        ([(b"Connection", b"closed")], False, False),
+        ([(b"Proxy-Connection", b"keep-alive")], False, False),
     ]
+)
+# What an interim head says of a body or of the connection means nothing.
+interim_fields = st.lists(
+    st.one_of(
+        st.tuples(names, texts),
+        st.sampled_from([(b"Connection", b"close"), (b"Upgrade", b"h2c"), (b"Connection", b"upgrade")]),
+    ),
+    max_size=3,
+)
+interim_framings: st.SearchStrategy[Fields] = st.sampled_from(
+    [[], [], [], [(b"Content-Length", b"19")], [(b"Transfer-Encoding", b"chunked")]]
 )
 bodies = st.one_of(
     st.just(b""),
@@ -99,12 +112,11 @@ def _chunked(body: bytes, trailers: Fields, draw: st.DrawFn) -> bytes:
 def exchanges(draw: st.DrawFn) -> Exchange:
     """A valid reply to GET, POST or HEAD."""
     method, version, status = draw(methods), draw(versions), draw(statuses)
-    option, closes, keeps = draw(connections)
+    options, closes, keeps = draw(connections)
     framing = draw(st.sampled_from(["length", "chunks", "close"]))
-    interim = draw(st.lists(st.tuples(interim_statuses, reasons, fields), max_size=2))
+    interim = draw(st.lists(st.tuples(interim_statuses, reasons, interim_fields, interim_framings), max_size=2))
     head: Fields = draw(fields)
-    if option:
-        head.insert(draw(st.integers(0, len(head))), (b"Connection", option))
+    head = [*head, *options] if draw(st.booleans()) else [*options, *head]
     bodiless = method == "HEAD" or status in (204, 304)
     body = draw(bodies)
     trailers: Fields = draw(fields) if framing == "chunks" and not bodiless else []
@@ -113,7 +125,10 @@ def exchanges(draw: st.DrawFn) -> Exchange:
     elif framing == "chunks":
         head.append((draw(st.sampled_from([b"Transfer-Encoding", b"TRANSFER-encoding"])), b"chunked"))
     reason = draw(reasons)
-    data = b"".join(b"HTTP/1.1 %d %b\r\n%b\r\n" % (code, why, _lines(more, draw)) for code, why, more in interim)
+    data = b"".join(
+        b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (code, why, _lines(more, draw), b"".join(b"%b: %b\r\n" % one for one in framed))
+        for code, why, more, framed in interim
+    )
     # llhttp takes `chunked` only where no tab follows it; the reader refuses the rest.
     lines = _lines(head[:-1], draw) + b"%b: %b\r\n" % head[-1] if framing != "close" else _lines(head, draw)
     data += b"HTTP/%b %d %b\r\n%b\r\n" % (version.encode(), status, reason, lines)
@@ -134,7 +149,7 @@ def exchanges(draw: st.DrawFn) -> Exchange:
         complete=True,
         reusable=kept and not surplus and not to_eof,
         surplus=b"",
-        continued=any(code == 100 for code, _, _ in interim),
+        continued=any(code == 100 for code, *_ in interim),
     )
     return Exchange(method, data + surplus, means)
 

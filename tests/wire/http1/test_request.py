@@ -240,7 +240,7 @@ def by_httptools(data: bytes) -> tuple[bytes, bytes, list[tuple[bytes, bytes]], 
     return parser.get_method(), parsed.target, parsed.fields, parsed.body
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
 @given(method=methods, target=targets, given_=fields, body=bodies, framing=framings)
 def test_servers_read_the_request_that_was_written(
     method: str, target: bytes, given_: list[tuple[bytes, bytes]], body: bytes, framing: str
@@ -253,7 +253,7 @@ def test_servers_read_the_request_that_was_written(
         assert (got_method, got_target, plain, got_body) == (method.encode(), target, expected, body)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(
     method=st.text(max_size=8),
     target=st.binary(max_size=20),
