@@ -3,6 +3,7 @@
     MeshError
     ├── ConfigError             an argument or MESH_*/CONSUL_* variable is wrong
     ├── PolicyError             a policy document has mistakes; all of them are listed
+    ├── AccessDenied            a handler's own `@mesh.allow` lets in other callers only; answered with 403
     └── CallError               a call did not get an answer
         ├── Refused             nothing was sent for the last try; the mesh itself said no
         │   ├── UnknownService      Consul cannot be asked, and nothing is remembered of the service   (NR)
@@ -26,6 +27,7 @@ from collections.abc import Sequence
 from functools import partial
 
 __all__ = [
+    "AccessDenied",
     "BadReply",
     "BreakerOpen",
     "CallError",
@@ -50,6 +52,10 @@ class MeshError(Exception):
 
 class ConfigError(MeshError, ValueError):
     """A setting is wrong; the message says which, its value and what to write instead."""
+
+
+class AccessDenied(MeshError):
+    """The caller of the request being served may not do this; the reply is a 403."""
 
 
 class PolicyError(MeshError, ValueError):

@@ -5,9 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from http import HTTPStatus
 
-__all__ = ["Answer", "expired", "method_not_allowed", "overdue"]
+from meshsdk.core.access import Decision
+
+__all__ = ["UNVERIFIED", "Answer", "denied", "expired", "method_not_allowed", "overdue"]
 
 TEXT = "text/plain; charset=utf-8"
+
+UNVERIFIED = (
+    "this service takes mutual TLS only (policy tls.mode: strict), and no certificate of the mesh came with the "
+    "request; call it by its name through the mesh; health checks find its ready page, /-/mesh/ready, on the plain port"
+)
+"""What a caller in clear text is told by a strict service, whatever else it may not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,18 @@ def overdue(seconds: float, header: str) -> Answer:
     """504 for a request whose handler was cancelled at the deadline."""
     text = f"deadline exceeded: the caller gave this request {_ms(seconds)} ({header}); the handler was cancelled"
     return Answer(504, f"{text}\n".encode())
+
+
+def denied(decision: Decision, peer: str | None, *, explain: bool) -> Answer:
+    """403 for a caller that may not do this.
+
+    Args:
+        peer: the caller's verified SPIFFE id.
+        explain: whether the caller may read which rule says so.
+    """
+    who = peer or "a caller without a verified identity"
+    why = f" ({decision.rule}: {decision.reason})" if explain else ""
+    return Answer(403, f"access denied: {who} may not do this here{why}\n".encode())
 
 
 def method_not_allowed(method: str) -> Answer:

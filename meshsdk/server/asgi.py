@@ -7,14 +7,20 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import Future
 from typing import Any
 
+from meshsdk.errors import AccessDenied
 from meshsdk.identity.peer import asgi_peer
+from meshsdk.identity.spiffe import SpiffeId
 from meshsdk.server.answers import Answer, method_not_allowed, overdue
+from meshsdk.server.forwarded import XFCC
 from meshsdk.server.inbound import Intake, Page, ServedRequest
 from meshsdk.server.lifecycle import Lifecycle
 from meshsdk.server.route import route_of
 from meshsdk.telemetry.context import current
 
-__all__ = ["ASGIApp", "DeadlineBroken", "MeshASGI"]
+__all__ = ["PEER", "ASGIApp", "DeadlineBroken", "MeshASGI"]
+
+PEER = "meshsdk.peer"
+"""The extension under which a server of ours leaves who calls, read from the certificate once for each connection."""
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -61,6 +67,8 @@ class MeshASGI:
             await _reply(request.refusal, scope["method"], send)
             request.end()
             return
+        if request.forged or request.certificate:
+            scope = _with_certificate(scope, request.certificate)
         reply = _Reply(request, scope, send, self._intake)
         token = current.set(request.inbound)
         try:
@@ -68,6 +76,11 @@ class MeshASGI:
                 await self.app(scope, receive, reply)
             else:
                 await self._bounded(request, request.inbound.deadline, scope, receive, reply)
+        except AccessDenied as error:
+            if request.status is not None:
+                reply.end(error)
+                raise
+            await _reply(Answer(403, f"access denied: {error}\n".encode()), scope["method"], reply)
         except BaseException as error:
             request.flag = request.flag or ("DC" if isinstance(error, asyncio.CancelledError) else "")
             reply.end(error)
@@ -113,7 +126,8 @@ class MeshASGI:
             scheme=scope.get("scheme", "http"),
             server=scope.get("server"),
             client=client[0] if client else "",
-            peer=asgi_peer(scope),
+            peer=_peer(scope),
+            target=scope.get("raw_path"),
         )
 
     async def _own(self, page: Page, scope: Scope, send: Send) -> None:
@@ -129,6 +143,14 @@ class MeshASGI:
         """Counted and traced like a request of status 101; the deadline of an upgrade says nothing about the talk."""
         request = self._admit(scope)
         request.inbound.deadline = None
+        if request.refusal is not None:
+            request.status = 403  # ASGI: a close before the accept is an HTTP 403
+            await receive()
+            await send({"type": "websocket.close", "code": 1008, "reason": request.refusal.body.decode().strip()})
+            request.end()
+            return
+        if request.forged or request.certificate:
+            scope = _with_certificate(scope, request.certificate)
         token = current.set(request.inbound)
         app = scope.get("app")
 
@@ -136,7 +158,7 @@ class MeshASGI:
             if message["type"] == "websocket.accept":
                 request.status = 101
             elif message["type"] == "websocket.close" and request.status is None:
-                request.status = 403  # ASGI: a close before the accept is an HTTP 403
+                request.status = 403
             await send(message)
 
         error: BaseException | None = None
@@ -211,6 +233,22 @@ class _Reply:
         if kind == "http.response.trailers":
             return not message.get("more_trailers", False)
         return kind == "http.response.pathsend"
+
+
+def _peer(scope: Scope) -> SpiffeId | None:
+    extensions = scope.get("extensions")
+    if not extensions:
+        return None
+    peer: SpiffeId | None = extensions.get(PEER) or asgi_peer(scope)
+    return peer
+
+
+def _with_certificate(scope: Scope, certificate: bytes | None) -> Scope:
+    """The scope as the application sees it (rule 1 of forwarded.py)."""
+    headers = [pair for pair in scope["headers"] if pair[0] != XFCC]
+    if certificate is not None:
+        headers.append((XFCC, certificate))
+    return {**scope, "headers": headers}
 
 
 def _closing(headers: Any) -> list[tuple[bytes, bytes]]:

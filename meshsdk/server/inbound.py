@@ -1,6 +1,7 @@
 """One incoming request, from admission to its end: what both adapters share.
 
-Rule 1: `admit` never fails. A header nobody can read costs the caller nothing but that header.
+Rule 1: `admit` never fails. A header nobody can read costs the caller nothing but that header. Deadlines are taken
+from whoever may call: in strict mode that is nobody without a verified identity.
 Rule 2: a request that was admitted is ended exactly once, whatever the application, the server or the caller does.
 Rule 3: a request ends with the last byte of its reply, not with the return of the handler: what a handler does
 afterwards (background tasks) is no longer bounded by the caller's deadline.
@@ -12,9 +13,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 
+from meshsdk.core.access import Decision
 from meshsdk.identity.spiffe import SpiffeId
-from meshsdk.server.answers import Answer, expired
+from meshsdk.server.answers import UNVERIFIED, Answer, denied, expired
 from meshsdk.server.deadline import ENVOY_HEADER, GRPC_HEADER, Timeout, read_timeout
+from meshsdk.server.forwarded import XFCC, element
+from meshsdk.server.guard import STRICT, Guard
 from meshsdk.telemetry.context import Inbound
 from meshsdk.telemetry.requests import RequestEnded, RequestStarted
 from meshsdk.telemetry.tracing import ServerSpan, Tracing
@@ -28,6 +32,7 @@ Page = Callable[[], "Answer | Future[Answer]"]
 RequestSink = Callable[[RequestStarted | RequestEnded], None]
 
 _TIMEOUT_HEADERS = frozenset((ENVOY_HEADER, GRPC_HEADER))
+_READ = _TIMEOUT_HEADERS | {XFCC}
 
 
 class ServedRequest:
@@ -38,7 +43,10 @@ class ServedRequest:
         refusal: the reply to give instead of asking the application; None for an ordinary request.
         route: the route's template, set by the adapter when the framework knows it.
         status: the status that was sent; None before that.
-        flag: Envoy's response flag, set by who knows it: `UT` deadline over, `DC` the caller or the server broke off.
+        flag: Envoy's response flag, set by who knows it: `UT` deadline over, `DC` the caller or the server broke off,
+            `UAEX` the caller may not do this.
+        forged: the caller sent a header of its own about its certificate; the application must not see it.
+        certificate: what the application is to be told of the caller's certificate instead; None for nothing.
     """
 
     __slots__ = (
@@ -46,12 +54,17 @@ class ServedRequest:
         "_intake",
         "_span",
         "_started",
+        "audited",
+        "certificate",
         "flag",
+        "forged",
         "inbound",
         "method",
         "path",
+        "reason",
         "refusal",
         "route",
+        "rule",
         "status",
         "timeout",
     )
@@ -77,6 +90,9 @@ class ServedRequest:
         self.path = path
         self.timeout = timeout
         self.refusal: Answer | None = None
+        self.forged = False
+        self.certificate: bytes | None = None
+        self.rule = self.reason = self.audited = ""
         self.route = ""
         self.status: int | None = None
         self.flag = ""
@@ -95,6 +111,8 @@ class ServedRequest:
         if self.inbound.ended:
             return
         self.inbound.ended = True
+        if self.inbound.denied:
+            self.flag, self.rule, self.reason = "UAEX", self.inbound.denied, "the code lets in others only"
         if self.status is None and error is not None and not self.flag:
             self.status = 500  # what servers send for an application that raised
         if self.route:
@@ -116,6 +134,9 @@ class ServedRequest:
             self._client,
             self._intake.access_log(),
             self._span.trace_id,
+            self.rule,
+            self.reason,
+            self.audited,
         )
 
 
@@ -130,6 +151,9 @@ class Intake:
         seen: called for every request; tells the process's life that it serves.
         closing: whether connections are to end with their reply, because the process is about to stop.
         access_log: the setting in force for served requests: `off`, `errors` or `all`.
+        guard: who may pass; None lets everybody.
+        explain: whether a refused caller is told which rule refused it.
+        own_id: our own SPIFFE id, for the header about the caller's certificate; None sends none.
     """
 
     def __init__(
@@ -142,6 +166,9 @@ class Intake:
         seen: Callable[[], None] = lambda: None,
         closing: Callable[[], bool] = lambda: False,
         access_log: Callable[[], str] = lambda: "off",
+        guard: Guard | None = None,
+        explain: bool = False,
+        own_id: Callable[[], str] | None = None,
     ) -> None:
         self.clock = clock
         self.pages: Mapping[str, Page] = pages or {}
@@ -149,6 +176,9 @@ class Intake:
         self.closing = closing
         self.access_log = access_log
         self.unreadable_timeouts = 0
+        self._guard = guard
+        self._explain = explain
+        self._own_id = own_id
         self._tracing = tracing
         self._sink = sink
         # A set: add and discard are atomic, so that threads need no lock to count (`x += 1` would).
@@ -169,6 +199,7 @@ class Intake:
         server: tuple[str, int | None] | None = None,
         client: str = "",
         peer: SpiffeId | None = None,
+        target: bytes | str | None = None,
     ) -> ServedRequest:
         """Take a request in.
 
@@ -177,6 +208,7 @@ class Intake:
             server: address and port the request came to, None where unknown.
             client: the caller's network address.
             peer: the caller's verified SPIFFE id.
+            target: the request target as received, for access rules; None where the server does not keep it.
         """
         started = self.clock()
         self.seen()
@@ -186,7 +218,7 @@ class Intake:
         identity = None if peer is None else str(peer)
         if identity is not None:
             span.set_peer(identity)
-        named = [pair for pair in headers if pair[0] in _TIMEOUT_HEADERS]
+        named = [pair for pair in headers if pair[0] in _READ]
         timeout = self._timeout(named) if named else None
         deadline = None if timeout is None or timeout.seconds is None else started + timeout.seconds
         inbound = Inbound(deadline, span.inbound_trace, identity)
@@ -195,8 +227,26 @@ class Intake:
         )
         if timeout is not None and timeout.seconds == 0:
             request.refusal, request.flag = expired(0.0, timeout.header), "UT"
+        if self._guard is not None:
+            decision = self._guard.judge(identity, method, path, target, headers)
+            if decision is not None:
+                self._obey(decision, request)
+        if named:
+            request.forged = any(pair[0] == XFCC for pair in named)
+        if self._own_id is not None and identity is not None:
+            request.certificate = element(self._own_id(), identity)
         self._open.add(request)
         return request
+
+    def _obey(self, decision: Decision, request: ServedRequest) -> None:
+        request.audited = decision.audited or ""
+        if decision.allowed:
+            return
+        request.flag, request.rule, request.reason = "UAEX", decision.rule, decision.reason
+        if decision.rule == STRICT:
+            request.refusal = Answer(403, f"access denied: {UNVERIFIED}\n".encode())
+        else:
+            request.refusal = denied(decision, request.inbound.peer, explain=self._explain)
 
     def settle(self, request: ServedRequest, event: RequestEnded) -> None:
         """Take a request out and tell of its end; `ServedRequest.end` calls this once."""
@@ -204,7 +254,7 @@ class Intake:
         self._sink(event)
 
     def _timeout(self, named: Headers) -> Timeout:
-        timeout = read_timeout(named)
+        timeout = read_timeout(pair for pair in named if pair[0] in _TIMEOUT_HEADERS)
         for junk in timeout.junk:
             self.unreadable_timeouts += 1
             log.debug("timeout header ignored, it is not a number of milliseconds or a grpc-timeout: %s", junk)

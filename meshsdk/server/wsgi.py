@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from functools import lru_cache
 from typing import Any
+from urllib.parse import quote
 
+from meshsdk.errors import AccessDenied
 from meshsdk.identity.peer import wsgi_peer
 from meshsdk.server.answers import Answer, method_not_allowed
 from meshsdk.server.inbound import Intake, Page, ServedRequest
@@ -20,6 +22,8 @@ WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 ROUTE = "meshsdk.route"
 """Key of the environ under which a framework's hook leaves the route's template."""
+
+_XFCC = "HTTP_X_FORWARDED_CLIENT_CERT"
 
 # Scraping asks every worker, and each has a quarter of a second; a page that takes longer will not come.
 _PAGE_WAIT = 5.0
@@ -50,6 +54,10 @@ class MeshWSGI:
             request.status = request.refusal.status
             request.end()
             return _reply(request.refusal, environ, start_response)
+        if request.forged:
+            del environ[_XFCC]
+        if request.certificate is not None:
+            environ[_XFCC] = request.certificate.decode("ascii")
         return self._serve(request, environ, start_response)
 
     def _serve(self, request: ServedRequest, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -61,6 +69,11 @@ class MeshWSGI:
         token = current.set(request.inbound)
         try:
             body = self.app(environ, starting)
+        except AccessDenied as error:
+            if request.status is not None:
+                _end(request, environ, error)
+                raise
+            body = _reply(Answer(403, f"access denied: {error}\n".encode()), environ, starting)
         except BaseException as error:
             _end(request, environ, error)
             raise
@@ -78,6 +91,7 @@ class MeshWSGI:
             server=(environ.get("SERVER_NAME", ""), int(port) if port.isdecimal() else None),
             client=environ.get("REMOTE_ADDR", ""),
             peer=wsgi_peer(environ),
+            target=environ.get("RAW_URI") or environ.get("REQUEST_URI") or _quoted(environ),
         )
 
     def _own(self, page: Page, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -163,6 +177,12 @@ def _file(body: Any, request: ServedRequest, environ: Environ) -> Iterable[bytes
 def _end(request: ServedRequest, environ: Environ, error: BaseException | None) -> None:
     request.route = environ.get(ROUTE, "")
     request.end(error)
+
+
+def _quoted(environ: Environ) -> str:
+    """The request target where the server does not keep it: decoded once, so `%2f` and `/` are no longer apart."""
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    return quote(path.encode("latin-1"), safe="/:@!$&'()*+,;=~-._")
 
 
 def _path(environ: Environ) -> str:

@@ -1,6 +1,7 @@
 """One line per call and per request on the logger `meshsdk.access`, as `key=value`; `record.mesh` has the same facts.
 
-What is written is policy, not the logger's level: `off`, `errors` (no answer, a response flag, or a 5xx) or `all`.
+What is written is policy, not the logger's level: `off`, `errors` (no answer, a response flag, a 5xx, or an access rule
+on trial that would have decided otherwise) or `all`.
 Errors are logged as WARNING, so that `errors` shows without any logging set up; the rest as INFO.
 """
 
@@ -39,7 +40,7 @@ class AccessLog:
         """Log the end of a call or request where its `access_log` asks for it."""
         if not isinstance(event, self.hears) or event.access_log == "off":
             return
-        failed = event.status is None or event.status >= 500 or event.flag != ""
+        failed = event.status is None or event.status >= 500 or event.flag != "" or _is_audited(event)
         if not failed and event.access_log != "all":
             return
         level = logging.WARNING if failed else logging.INFO
@@ -81,10 +82,17 @@ class AccessLog:
             "path": ended.path.partition("?")[0],
             "status": ended.status,
             "flags": ended.flag,
+            "rule": ended.rule,
+            "reason": ended.reason,
+            "audited": ended.audited,
             "error": ended.error_type,
             "duration_ms": _milliseconds(ended.seconds),
             "trace_id": ended.trace_id or current_trace_id(),
         }
+
+
+def _is_audited(event: CallEnded | RequestEnded) -> bool:
+    return isinstance(event, RequestEnded) and event.audited != ""
 
 
 def _milliseconds(seconds: float | None) -> float | None:

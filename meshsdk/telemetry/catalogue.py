@@ -15,6 +15,7 @@ __all__ = [
     "EJECTIONS",
     "GAUGES",
     "OVERFLOW",
+    "REQUESTS_DENIED",
     "REQUESTS_REFUSED",
     "REQUEST_DURATION",
     "RETURNS",
@@ -82,6 +83,13 @@ REQUESTS_REFUSED = Metric(
     "{request}",
     "Requests the mesh refused to serve, by response flag.",
     ("mesh.flag",),
+)
+REQUESTS_DENIED = Metric(
+    "mesh.server.denied",
+    "counter",
+    "{request}",
+    "Requests that an access rule refused (`denied`), and those on which one on trial would have decided otherwise.",
+    ("mesh.rule", "mesh.decision"),
 )
 OVERFLOW = Metric(
     "mesh.metrics.overflow",
@@ -179,6 +187,7 @@ ALL = (
     REQUEST_DURATION,
     ACTIVE_REQUESTS,
     REQUESTS_REFUSED,
+    REQUESTS_DENIED,
     OVERFLOW,
     *GAUGES.values(),
 )

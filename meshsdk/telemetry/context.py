@@ -20,12 +20,14 @@ class Inbound:
         peer: the verified SPIFFE id of the caller; None where nothing was verified.
         ended: the reply is out. Work that outlives its request (background tasks, detached threads) is no longer
             bounded by its deadline, but still belongs to its trace.
+        denied: the rule in the application's own code that refused the caller; empty where none did.
     """
 
     deadline: float | None = None
     trace: TraceContext | None = None
     peer: str | None = None
     ended: bool = False
+    denied: str = ""
 
 
 current: ContextVar[Inbound | None] = ContextVar("meshsdk.inbound", default=None)

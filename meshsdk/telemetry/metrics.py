@@ -57,6 +57,7 @@ class Metrics:
         self._requests = Histogram(catalogue.REQUEST_DURATION)
         self._active = Counter(catalogue.ACTIVE_REQUESTS)
         self._requests_refused = Counter(catalogue.REQUESTS_REFUSED)
+        self._requests_denied = Counter(catalogue.REQUESTS_DENIED)
         self._book_of = {
             CallEnded: self._book_call,
             AttemptEnded: self._book_attempt,
@@ -113,6 +114,7 @@ class Metrics:
             self._requests,
             self._active,
             self._requests_refused,
+            self._requests_denied,
         )
 
     def _book(self) -> None:
@@ -175,6 +177,10 @@ class Metrics:
         self._requests.observe(labels, ended.seconds)
         if ended.refused:
             self._requests_refused.add((ended.flag,))
+        if ended.rule:
+            self._requests_denied.add((ended.rule, "denied"))
+        if ended.audited:
+            self._requests_denied.add((ended.audited, "audited"))
         for record in self._recorders:
             record(catalogue.REQUEST_DURATION, labels, ended.seconds)
 

@@ -23,13 +23,17 @@ class RequestEnded:
         route: the matched template, such as `/orders/{id}`; empty where none matched. Never a raw path.
         status: what was sent, None where nothing was.
         seconds: from the request's head to the end of the reply.
-        flag: a response flag where the mesh answered for the app (`UT`, `UO`, `RL`) or the caller left (`DC`).
+        flag: a response flag where the mesh answered for the app (`UT`, `UO`, `RL`, `UAEX` for a caller that may not do
+            this) or the caller left (`DC`).
         error_type: the exception a handler let out, as `module.Name`; empty otherwise.
         refused: the app never saw it.
         peer: the caller's verified SPIFFE id; empty without one.
         client: the caller's network address; empty where unknown.
         access_log: `off`, `errors` or `all`.
         trace_id: of the request's span (`ServerSpan.trace_id`); empty where it belongs to no trace.
+        rule: the access rule that refused the request; empty where none did.
+        reason: why, in one of few sentences.
+        audited: the access rule on trial that would have decided otherwise; empty where none would.
     """
 
     method: str
@@ -44,3 +48,6 @@ class RequestEnded:
     client: str = ""
     access_log: str = "off"
     trace_id: str = ""
+    rule: str = ""
+    reason: str = ""
+    audited: str = ""

@@ -1,0 +1,114 @@
+"""Who may pass: asked once for each request, before the application sees it.
+
+Rule 1  Only the identity that TLS verified counts. `tls: strict` refuses whoever has none, on whatever port it came:
+        loopback is no exception, because a proxy on this machine calls from there too. The mesh's own pages are
+        answered before anybody is asked, so `/-/mesh/ready` serves for health checks.
+Rule 2  Then Consul's intentions, then the policy's rules: both must let a request pass. Both are the last known ones.
+Rule 3  Rules see the request target as it was received, not what a server made of it.
+Rule 4  Where nothing is restricted this costs two comparisons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+from urllib.parse import quote
+
+from meshsdk.core.access import Access, Decision
+from meshsdk.core.plan import Plan
+from meshsdk.core.request import Request
+
+__all__ = ["STRICT", "Guard", "Intentions"]
+
+STRICT = "tls.mode"
+"""What logs call the rule that refuses callers without a verified identity."""
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+_NO_IDENTITY = Decision(False, STRICT, "the service takes callers with a verified identity only")
+
+
+class Intentions(Protocol):
+    """What Consul's intentions say of the service: `meshsdk.core.intentions.Intentions`."""
+
+    def decide(self, request: Request) -> Decision:
+        """Whether the request may pass, with the intention that says so."""
+        ...
+
+
+class Guard:
+    """The rules in force, made ready for the path of every request.
+
+    Args:
+        plan: the policy in force for this service.
+        intentions: those in force; None where none is about this service and the default is to allow.
+        trust_domain: our own; empty as long as there is no identity.
+    """
+
+    def __init__(
+        self,
+        plan: Callable[[], Plan],
+        *,
+        intentions: Callable[[], Intentions | None] = lambda: None,
+        trust_domain: Callable[[], str] = lambda: "",
+    ) -> None:
+        self._plan = plan
+        self._intentions = intentions
+        self._trust_domain = trust_domain
+        self._known_plan: Plan | None = None
+        self._known_intentions: Intentions | None = None
+        self._open = False
+        self._strict = False
+
+    @property
+    def mode(self) -> str:
+        """`strict`, `permissive` or `off`."""
+        return self._plan().tls
+
+    def judge(
+        self, peer: str | None, method: str, path: str, target: bytes | str | None, headers: Headers
+    ) -> Decision | None:
+        """Return the decision, None where nothing is restricted and nothing is to be told.
+
+        Args:
+            peer: the verified SPIFFE id; None without one.
+            path: decoded; stands in for the target where the server does not keep it.
+            target: the request target as received; None where unknown.
+            headers: names in small letters.
+        """
+        plan, intentions = self._plan(), self._intentions()
+        if plan is not self._known_plan or intentions is not self._known_intentions:
+            self._learn(plan, intentions)
+        if self._open and (peer is not None or not self._strict):
+            return None
+        if peer is None and self._strict:
+            return _NO_IDENTITY
+        request = Request(peer, self._trust_domain(), method, _text(target, path), _look_up(headers))
+        return _decide(plan.access, intentions, request)
+
+    def _learn(self, plan: Plan, intentions: Intentions | None) -> None:
+        self._open = plan.access.default == "allow" and not plan.access.rules and intentions is None
+        self._strict = plan.tls == "strict"
+        self._known_plan, self._known_intentions = plan, intentions
+
+
+def _decide(access: Access, intentions: Intentions | None, request: Request) -> Decision:
+    if intentions is not None:
+        decision = intentions.decide(request)
+        if not decision.allowed:
+            return decision
+    return access.decide(request)
+
+
+def _text(target: bytes | str | None, path: str) -> str:
+    if target is None:
+        return quote(path, safe="/:@!$&'()*+,;=~-._")
+    return target.decode("latin-1") if isinstance(target, bytes) else target
+
+
+def _look_up(headers: Headers) -> Callable[[str], list[str]]:
+    def values(name: str) -> list[str]:
+        wanted = name.encode("latin-1")
+        return [value.decode("latin-1") for header, value in headers if header == wanted]
+
+    return values
