@@ -2,11 +2,11 @@
 
     python benchmarks/overhead.py [--seconds 40]
 
-One server in a process of its own, on three ports. Two httpx clients call it, both made as the mesh makes them: one on a
-transport that does nothing but hand the same request (the same header fields too) to the engine, for the three ports in
-turn, one on the mesh transport with three instances and metrics on. Blocks of calls through both alternate, so that a change in the machine's load hits
-both alike; the figures are medians over pairs of blocks. What httpx itself costs, without any wire, is printed to
-compare machines by.
+One server in a process of its own, on three ports. Two httpx clients call it, both made as the mesh makes them: one on
+a transport that does nothing but hand the same request (the same header fields too) to the engine, for the three ports
+in turn, one on the mesh transport with three instances and metrics on. Blocks of calls through both alternate, so that
+a change in the machine's load hits both alike; the figures are medians over pairs of blocks. What httpx itself costs,
+without any wire, is printed to compare machines by.
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ def compare(ports: list[int], seconds: float) -> None:
     httpx_alone = yardstick()
     target = TARGET / YARDSTICK * httpx_alone
     print(
-        f"httpx.Client.get without a wire takes {httpx_alone:.0f} µs here; the mesh may add {target:.0f} µs of CPU to a call"
+        f"httpx.Client.get without a wire takes {httpx_alone:.0f} µs here: a call may cost {target:.0f} µs of CPU more"
     )
     print(f"({TARGET:.0f} where that takes {YARDSTICK:.0f}, which the last column is scaled to)\n")
     print(f"{'µs per call':<22}{'engine':>10}{'mesh':>10}{'ratio':>9}{'added':>12}{'added, CPU':>12}{'scaled':>12}")
@@ -345,7 +345,7 @@ def parts(ports: list[int]) -> list[tuple[str, float]]:
             "headers and body once per call",
             timed(lambda: Outgoing(request, call, 256)) - timed(lambda: request.headers.raw),
         ),
-        ("headers and bounds once per try", timed(lambda: (outgoing.request(attempt, []), outgoing.bounds(attempt)))),
+        ("headers and bounds once per try", timed(lambda: outgoing.prepare(attempt, []))),
         ("exchange: begin, answered, finished", whole),
         ("driver loop", timed(driven) - whole),
         ("spans, nothing recording", timed(spans)),

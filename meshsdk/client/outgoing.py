@@ -41,8 +41,8 @@ def facts(request: httpx.Request, deadline: float | None, raw_path: bytes | None
     return Call(method, path, idempotent, True, deadline)
 
 
-class Outgoing:
-    """One call's request, as each of its tries sends it.
+class Outgoing(Request):
+    """One call's request, as each of its tries sends it: tries come one after the other, so it is one object.
 
     A body of bytes is sent again as often as needed. A stream is handed out as it is, never buffered: from the moment
     a try first asks for a piece, the call is not replayable.
@@ -52,7 +52,7 @@ class Outgoing:
         raw_path: as for `facts`.
     """
 
-    __slots__ = ("_body", "_extensions", "_headers", "_method", "_most", "_target", "_waits")
+    __slots__ = ("_fields", "_most", "_waits")
 
     def __init__(
         self,
@@ -63,29 +63,29 @@ class Outgoing:
         raw_path: bytes | None = None,
     ) -> None:
         extensions, stream = request.extensions, request.stream
-        self._method = request.method
-        self._target = extensions.get("target") or raw_path or request.url.raw_path
-        self._headers = _without_ours(request.headers.raw)
-        self._extensions = extensions
+        self.method = request.method
+        self.target = extensions.get("target") or raw_path or request.url.raw_path
+        self.headers = self._fields = _without_ours(request.headers.raw)
+        self.extensions = extensions
+        # Asking for `content` would fail after a redirect, which hands the stream on and not the bytes.
+        self.body = request.read() if isinstance(stream, known) else _Once(stream, call)
         self._waits = _waits(extensions.get("timeout"))
         self._most = max_connections
-        # Asking for `content` would fail after a redirect, which hands the stream on and not the bytes.
-        self._body = request.read() if isinstance(stream, known) else _Once(stream, call)
 
-    def request(self, attempt: Attempt, trace: Headers) -> Request:
-        """The request of one try."""
-        headers = [*self._headers, *attempt.headers]
-        if trace:
-            headers = with_trace(headers, trace)
-        return Request(self._method, self._target, headers, self._body, self._extensions)
+    def prepare(self, attempt: Attempt, trace: Headers) -> Bounds:
+        """Become the request of the next try.
 
-    def bounds(self, attempt: Attempt) -> Bounds:
-        """How long the try may take: the policy's bounds and those httpx was given for one operation."""
+        Returns:
+            How long it may take: the policy's bounds and those httpx was given for one operation.
+        """
+        headers = [*self._fields, *attempt.headers]
+        self.headers = with_trace(headers, trace) if trace else headers
         connect, read, write, pool = self._waits
+        most = attempt.connect_timeout
         return Bounds(
             attempt.deadline,
             attempt.body_deadline,
-            min(attempt.connect_timeout, connect),
+            most if most < connect else connect,
             attempt.idle_timeout,
             read,
             write,

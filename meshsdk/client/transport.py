@@ -94,11 +94,18 @@ class _Library:
             f"mesh.transport(library={theirs}) or mesh.async_transport(library={theirs})"
         )
 
-    def _failed(self, error: Exception, request: httpx.Request, tries: Tries | AsyncTries | None) -> Exception:
-        """What the caller is told, as an error of the library."""
+    def _told(
+        self, error: BaseException, request: httpx.Request, span: CallSpan, tries: Tries | AsyncTries | None
+    ) -> BaseException:
+        """End the call that `error` ended, and return what its caller is told: an error of the library."""
+        attempts = 0
         if isinstance(error, CallError):
-            return self._errors.matching(error, request, tries.failure if tries else None)
-        return self._errors[InvalidRequest](str(error), request=request)
+            attempts = error.attempts
+            error = self._errors.matching(error, request, tries.failure if tries else None)
+        elif isinstance(error, wire.InvalidRequest):
+            error = self._errors[InvalidRequest](str(error), request=request)
+        span.end(None, error, attempts)
+        return error
 
 
 class Calling(_Library):
@@ -152,15 +159,7 @@ class Calling(_Library):
         if service is None:
             return self._egress.send(request)
         span = self._tracing.begin_call(service, request.method, request.url)
-        try:
-            return self._call(service, request, span)
-        except BaseException as error:
-            span.end(None, error, _attempts(error))
-            raise
-
-    def _call(self, service: str, request: httpx.Request, span: CallSpan) -> httpx.Response:
         tries = None
-        library = self.library
         try:
             cluster = self._directory.peek(service) or self._directory.cluster(service)
             if gone := self._seen.gone(cluster):
@@ -168,12 +167,12 @@ class Calling(_Library):
             raw_path = request.url.raw_path
             call = facts(request, remaining_deadline(), raw_path)
             limit = cluster.plan.limits.max_connections_per_endpoint
-            tries = Tries(request, call, limit, library.ByteStream, raw_path)
+            tries = Tries(request, call, limit, self.library.ByteStream, raw_path)
             tries.engine, tries.span, tries.failure = self._engine, span, None
             exchange = cluster.exchange(call)
             reply, attempt = drive(exchange, tries, self._sleep)
-        except (CallError, wire.InvalidRequest) as error:
-            raise self._failed(error, request, tries) from _cause(error)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised on
+            raise self._told(error, request, span, tries) from _cause(error)
         body = self._body(reply, request, exchange, attempt, span)
         response = self._response(reply.status, headers=reply.headers, stream=body, extensions=reply.extensions)
         response.reply = reply
@@ -221,28 +220,21 @@ class AsyncCalling(_Library):
         if service is None:
             return await self._egress.send(request)
         span = self._tracing.begin_call(service, request.method, request.url)
-        try:
-            return await self._call(service, request, span)
-        except BaseException as error:
-            span.end(None, error, _attempts(error))
-            raise
-
-    async def _call(self, service: str, request: httpx.Request, span: CallSpan) -> httpx.Response:
         tries = None
-        library, loop = self.library, _running_loop()
         try:
+            loop = _running_loop()
             cluster = self._directory.peek(service) or await self._directory.acluster(service)
             if gone := self._seen.gone(cluster):
                 await self._engine.retire(gone)
             raw_path = request.url.raw_path
             call = facts(request, remaining_deadline(), raw_path)
             limit = cluster.plan.limits.max_connections_per_endpoint
-            tries = AsyncTries(request, call, limit, library.ByteStream, raw_path)
+            tries = AsyncTries(request, call, limit, self.library.ByteStream, raw_path)
             tries.engine, tries.span, tries.failure = self._engine, span, None
             exchange = cluster.exchange(call)
             reply, attempt = await adrive(exchange, tries, self._sleep)
-        except (CallError, wire.InvalidRequest) as error:
-            raise self._failed(error, request, tries) from _cause(error)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised on
+            raise self._told(error, request, span, tries) from _cause(error)
         body = self._body(reply, request, exchange, attempt, span, loop=loop)
         response = self._response(reply.status, headers=reply.headers, stream=body, extensions=reply.extensions)
         response.reply = reply
@@ -285,10 +277,6 @@ def _running_loop() -> asyncio.AbstractEventLoop:
         ) from None
 
 
-def _cause(error: Exception) -> BaseException | None:
-    """A call error's own; what the engine refused to send is the cause itself."""
-    return error.__cause__ if isinstance(error, CallError) else error
-
-
-def _attempts(error: BaseException) -> int:
-    return error.attempts if isinstance(error, CallError) else 0
+def _cause(error: BaseException) -> BaseException | None:
+    """What lies under the error that is raised for `error`."""
+    return error if isinstance(error, wire.InvalidRequest) else error.__cause__

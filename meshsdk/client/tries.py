@@ -32,7 +32,7 @@ class Tries(Outgoing):
         endpoint = attempt.endpoint
         span = self.span.attempt(attempt.number, endpoint.address, endpoint.port)
         try:
-            reply = self.engine.send(endpoint, self.request(attempt, span.headers), self.bounds(attempt))
+            reply = self.engine.send(endpoint, self, self.prepare(attempt, span.headers))
         except TransportFailure as error:
             self.failure = error.failure
             span.end(None, error.failure.kind)
@@ -58,7 +58,7 @@ class AsyncTries(Outgoing):
         endpoint = attempt.endpoint
         span = self.span.attempt(attempt.number, endpoint.address, endpoint.port)
         try:
-            reply = await self.engine.send(endpoint, self.request(attempt, span.headers), self.bounds(attempt))
+            reply = await self.engine.send(endpoint, self, self.prepare(attempt, span.headers))
         except TransportFailure as error:
             self.failure = error.failure
             span.end(None, error.failure.kind)

@@ -69,7 +69,15 @@ class AsyncioEngine:
         if request.extensions and "trace" in request.extensions:
             return await _traced(pool, connection, request, head, bounds)
         reply = _start(connection or await _wait(pool, bounds), request, head, bounds)
-        await reply.head()
+        # `reply.head()`, without the frames of two more coroutines.
+        while not reply.status and reply.error is None:
+            try:
+                await reply.news()
+            except asyncio.CancelledError:
+                reply.abandon()
+                raise
+        if reply.error is not None:
+            raise reply.error
         return reply
 
     async def warm(self, endpoint: Endpoint, count: int, bounds: Bounds) -> None:

@@ -22,9 +22,13 @@ _VERSIONS = {"1.1": b"HTTP/1.1", "1.0": b"HTTP/1.0"}
 
 
 class AsyncioReply(Receiver):
-    """One reply; iterate it once, for the body."""
+    """One reply; iterate it once, for the body.
 
-    __slots__ = ("_connection", "_discarded", "_duplex", "_error", "_info", "_upload", "_waiter")
+    Attributes:
+        error: why nothing more will come.
+    """
+
+    __slots__ = ("_connection", "_discarded", "_duplex", "_info", "_upload", "_waiter", "error")
 
     def __init__(self, connection: Connection) -> None:
         super().__init__()
@@ -33,7 +37,7 @@ class AsyncioReply(Receiver):
         self._duplex: DuplexStream | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._upload: asyncio.Task[None] | None = None
-        self._error: BaseException | None = None
+        self.error: BaseException | None = None
         self._discarded = -1
 
     @property
@@ -64,18 +68,18 @@ class AsyncioReply(Receiver):
 
     async def head(self) -> None:
         """Wait for the head; raises what went wrong by the time the caller looks."""
-        while not self.status and self._error is None:
+        while not self.status and self.error is None:
             await self._something()
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
 
     async def told_to_go_on(self, connection: Connection, seconds: float) -> None:
         """Wait for `100 Continue`, or any other reply, but not for ever: some servers never say it."""
         end = asyncio.get_running_loop().time() + seconds
-        while not (self.status or self._error or connection.reader.continued):
+        while not (self.status or self.error or connection.reader.continued):
             try:
                 async with asyncio.timeout_at(end):
-                    await asyncio.shield(self._news())
+                    await asyncio.shield(self.news())
             except TimeoutError:
                 return
 
@@ -89,7 +93,7 @@ class AsyncioReply(Receiver):
         if connection is not None:
             connection.abandon()
         if not self.complete:
-            self._error = error
+            self.error = error
         self._wake()
 
     def broken_off(self, error: BaseException) -> None:
@@ -126,7 +130,7 @@ class AsyncioReply(Receiver):
     def failed(self, failure: Failure) -> None:
         """Nothing more will come."""
         self._connection = None
-        self._error = TransportFailure(failure)
+        self.error = TransportFailure(failure)
         self._stop_upload()
         self._wake()
 
@@ -140,8 +144,8 @@ class AsyncioReply(Receiver):
             if self.complete:
                 await self._request_sent()
                 raise StopAsyncIteration
-            if self._error is not None:
-                raise self._error
+            if self.error is not None:
+                raise self.error
             if self._connection is None:
                 raise StopAsyncIteration  # it was closed
             await self._something()
@@ -198,14 +202,15 @@ class AsyncioReply(Receiver):
             if not waiter.done():
                 waiter.set_result(None)
 
-    def _news(self) -> asyncio.Future[None]:
+    def news(self) -> asyncio.Future[None]:
+        """Done when something has come, or nothing will."""
         if self._waiter is None:
             self._waiter = asyncio.get_running_loop().create_future()
         return self._waiter
 
     async def _something(self) -> None:
         try:
-            await self._news()
+            await self.news()
         except asyncio.CancelledError:
             self.abandon()
             raise
