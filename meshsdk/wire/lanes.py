@@ -87,9 +87,14 @@ class Lanes(Generic[C, G]):
         with self._lock:
             while lane.idle:
                 connection = lane.idle.pop()
-                if not connection.has_expired():
+                good = False
+                try:
+                    good = not connection.has_expired()
+                finally:
+                    if not good:
+                        self._spend(lane, connection)
+                if good:
                     return connection
-                self._spend(lane, connection)
         return None
 
     def opened(self, lane: Lane[C, G], connection: C) -> None:

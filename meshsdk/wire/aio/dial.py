@@ -9,7 +9,7 @@ from typing import Any
 
 from meshsdk.core.model import Endpoint
 from meshsdk.wire.aio.connection import Connection
-from meshsdk.wire.security import Security
+from meshsdk.wire.security import PeerRejected, Security
 from meshsdk.wire.sockets import check_port, literal_address
 
 __all__ = ["dial"]
@@ -27,6 +27,8 @@ async def dial(endpoint: Endpoint, security: Security | None, make: Callable[[],
         PeerRejected: the peer is not who it should be; nothing was sent to it.
     """
     check_port(endpoint.port)
+    if security is not None and security.context.check_hostname and not security.server_hostname:
+        raise PeerRejected("the TLS context checks host names and has none to check; set server_hostname")
     loop = asyncio.get_running_loop()
     sock = await _connected(loop, endpoint)
     try:

@@ -20,7 +20,7 @@ from meshsdk.wire.engine import Bounds, InvalidRequest
 from meshsdk.wire.failures import breach, connect_timed_out, late, lost, stuck, unconnected
 from meshsdk.wire.http1 import Framing, Head, Incoming, Limits, ProtocolError, ResponseReader
 from meshsdk.wire.pooling import Pooling
-from meshsdk.wire.security import PeerRejected, Security
+from meshsdk.wire.security import Security
 from meshsdk.wire.sockets import unread_by_peer
 
 __all__ = ["BlockingConnection", "Late"]
@@ -135,7 +135,7 @@ class BlockingConnection:
                 if left > bounds.connect
                 else late(Phase.NOT_CONNECTED, in_body=False, overdue=True)
             ) from None
-        except (OSError, UnicodeError, PeerRejected) as error:
+        except Exception as error:  # whatever a check raises, the peer is not the one
             raise TransportFailure(unconnected(error)) from error
         self._poller.register(self._sock.fileno(), select.POLLIN)
 

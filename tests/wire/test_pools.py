@@ -1,0 +1,98 @@
+"""How many connections there are, where they lead, and when they end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from meshsdk.core.model import Endpoint, Phase
+from meshsdk.wire.pooling import Pooling
+from tests.wire.callers import at, called, failing, get, within
+from tests.wire.scripted import Peer, Server, after_request, answering, eventually, reply
+
+
+async def test_ipv6_by_number_and_by_name(ours: Any, serve: Callable[..., Server]) -> None:
+    server = serve(answering(), family=socket.AF_INET6)
+    assert await called(ours, at(server), within(5)) == b"ok"
+    assert server.connections == 1
+
+
+async def test_each_address_of_a_name(ours: Any, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first two lead nowhere; the third answers."""
+    server = serve(answering())
+    where = [("::1", server.port, 0, 0), ("127.0.0.2", server.port), ("127.0.0.1", server.port)]
+    found = [
+        (socket.AF_INET6 if len(to) == 4 else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", to)
+        for to in where
+    ]
+
+    async def look_up(*args: Any, **options: Any) -> Any:
+        return found
+
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: found)
+    if hasattr(ours, "loop") and type(ours.loop).__module__.startswith("asyncio"):
+        monkeypatch.setattr(ours.loop, "getaddrinfo", look_up)
+        name = "payments.example"
+    else:
+        name = "payments.example" if not hasattr(ours, "loop") else "localhost"  # uvloop resolves without Python
+    assert await called(ours, Endpoint("x", name, server.port), within(5)) == b"ok"
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536, 70000])
+async def test_a_number_that_is_no_port(ours: Any, port: int) -> None:
+    failure = await failing(ours, Endpoint("x", "127.0.0.1", port), within(5))
+    assert (failure.phase, failure.kind) == (Phase.NOT_CONNECTED, "connect-failure")
+    assert "ports are 1 to 65535" in failure.detail
+
+
+@pytest.mark.parametrize(("limit", "opened"), [(0, 3), (2, 2)])
+async def test_warming(ours: Any, serve: Callable[..., Server], limit: int, opened: int) -> None:
+    server = serve(answering())
+    bounds = within(5, max_connections=limit)
+    await ours.warm(at(server), 3, bounds)
+    await asyncio.to_thread(eventually, lambda: server.connections == opened)
+    await asyncio.sleep(0.05)
+    assert ours.kept == (opened, opened)
+    await ours.warm(at(server), 3, bounds)
+    await asyncio.gather(*(called(ours, at(server), bounds) for _ in range(2)))
+    assert server.connections == opened
+
+
+async def test_retiring_with_some_idle_and_one_in_use(ours: Any, serve: Callable[..., Server]) -> None:
+    def script(peer: Peer) -> None:
+        if peer.request() is not None:
+            peer.send(reply()[:-1])
+            peer.server.go_on.wait(5)
+            peer.send(b"k")
+
+    server = serve(script)
+    await ours.warm(at(server), 2, within(5))
+    await asyncio.to_thread(eventually, lambda: server.connections == 2)
+    await asyncio.sleep(0.05)
+    busy = await ours.send(at(server), get(), within(5))
+    await ours.retire(at(server))
+    await asyncio.to_thread(eventually, lambda: server.open_connections == 1)
+    server.go_on.set()
+    assert await ours.read(busy) == b"ok"
+    await ours.let_go(busy)
+    await asyncio.to_thread(eventually, lambda: server.open_connections == 0)
+
+
+async def test_too_many_wait(ours_with: Any, serve: Callable[..., Server]) -> None:
+    ours = ours_with(pooling=Pooling(max_pending=2))
+    server = serve(after_request(Peer.stall))
+    bounds = within(1.0, max_connections=1)
+    sends = []
+    for _ in range(3):
+        sends.append(asyncio.create_task(failing(ours, at(server), bounds)))
+        await asyncio.sleep(0.03)
+    failure = await failing(ours, at(server), bounds)
+    assert (failure.phase, failure.kind) == (Phase.NOT_CONNECTED, "connect-failure")
+    assert "wait for a connection" in failure.detail
+    await asyncio.gather(*sends)
+    assert server.connections <= 3

@@ -1,0 +1,140 @@
+"""TLS to an endpoint: whom to trust, the check before the first byte, and the same bodies as in clear text."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import ipaddress
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from meshsdk.core.model import Phase
+from meshsdk.wire.security import PeerRejected, Security
+from tests.wire.callers import Pieces, at, called, failing, get, within
+from tests.wire.scripted import Peer, Script, Server, answering, eventually, reply
+
+LARGE = b"x" * 5_000_000
+
+
+class Authority:
+    """Signs itself, and is the server's certificate too."""
+
+    def __init__(self, folder: Path) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "payments")])
+        now = datetime.datetime.now(datetime.UTC)
+        names = x509.SubjectAlternativeName(
+            [x509.DNSName("payments"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        )
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(hours=1))
+            .add_extension(names, critical=False)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        self.file = folder / "pair.pem"
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        self.file.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+
+    def serving(self, script: Script) -> Script:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.file)
+
+        def secured(peer: Any) -> None:
+            with context.wrap_socket(peer.sock, server_side=True) as sock:
+                peer.sock = sock
+                script(peer)
+
+        return secured
+
+    def trusting(self, hostname: str = "payments", check: Any = None, version: Any = None) -> Any:
+        context = ssl.create_default_context(cafile=str(self.file))
+        if version:
+            context.minimum_version = context.maximum_version = version
+        return lambda endpoint: Security(context, hostname, check)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_calls(ours_with: Any, serve: Callable[..., Server], authority: Authority, version: Any) -> None:
+    server = serve(authority.serving(answering(reply(LARGE))))
+    seen: list[str] = []
+    ours = ours_with(secure=authority.trusting(check=lambda tls: seen.append(tls.version()), version=version))
+    for body in (LARGE, Pieces(*[LARGE[:500_000]] * 10), None):
+        assert await called(ours, at(server), within(20), get(body, "POST")) == LARGE
+    assert server.bodies == [LARGE, LARGE, b""]
+    assert server.connections == 1
+    assert seen == [version.name.replace("_", ".")], "checked once"
+
+
+async def test_a_warm_connection_is_used(ours_with: Any, serve: Callable[..., Server], authority: Authority) -> None:
+    """The tickets of TLS 1.3, which come unasked, are not taken for the end of it."""
+    server = serve(authority.serving(answering()))
+    ours = ours_with(secure=authority.trusting())
+    await ours.warm(at(server), 1, within(5))
+    await asyncio.to_thread(eventually, lambda: server.connections == 1)
+    await asyncio.sleep(0.1)
+    assert await called(ours, at(server), within(5)) == b"ok"
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("error", [PeerRejected("it is orders, not payments"), ValueError("no certificate")])
+async def test_a_peer_that_is_rejected_hears_nothing(
+    ours_with: Any, serve: Callable[..., Server], authority: Authority, error: Exception
+) -> None:
+    heard: list[bytes] = []
+    server = serve(authority.serving(lambda peer: heard.append(peer.sock.recv(100))))
+
+    def reject(tls: Any) -> None:
+        raise error
+
+    ours = ours_with(secure=authority.trusting(check=reject))
+    failure = await failing(ours, at(server), within(3), get(b"secret", "POST"))
+    assert (failure.phase, failure.kind) == (Phase.NOT_CONNECTED, "connect-failure")
+    assert str(error) in failure.detail
+    await asyncio.to_thread(eventually, lambda: server.open_connections == 0)
+    assert heard in ([], [b""])
+    assert ours.kept == (0, 0)
+
+
+@pytest.mark.parametrize("how", ["another authority", "another name", "no name", "clear text", "silent"])
+async def test_no_connection(
+    ours_with: Any, serve: Callable[..., Server], authority: Authority, tmp_path: Path, how: str
+) -> None:
+    trusted = Authority(tmp_path) if how == "another authority" else authority
+    unsecured: dict[str, Script] = {
+        "clear text": lambda peer: (peer.send(reply()), peer.stall()),
+        "silent": Peer.stall,
+    }
+    script = unsecured.get(how) or authority.serving(answering())
+        how
+    ) or authority.serving(answering())
+    server = serve(script)
+    ours = ours_with(secure=trusted.trusting({"another name": "orders", "no name": ""}.get(how, "payments")))
+    failure = await failing(ours, at(server), within(0.5 if how == "silent" else 5), get(b"secret", "POST"))
+    assert (failure.phase, failure.kind) == (
+        Phase.NOT_CONNECTED,
+        "timeout" if how == "silent" else "connect-failure",
+    ), failure
+    assert server.heads == []
+    await asyncio.to_thread(eventually, lambda: server.open_connections == 0)
