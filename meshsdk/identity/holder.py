@@ -33,6 +33,9 @@ _log = logging.getLogger("meshsdk.identity")
 LOOK_AGAIN = 30.0
 """Seconds between two looks at the wall clock, which may be set, while no age is due."""
 
+RETRY = 5.0
+"""Seconds until contexts are tried again that could not be made for want of descriptors."""
+
 EXPIRING = 0.9
 """Share of the lifetime from which the state is `expiring`: Consul renews before it."""
 
@@ -92,6 +95,7 @@ class Identity:
         self._in_force: _InForce | None = None
         self._lifetime: Lifetime | None = None
         self._listeners: list[Callable[[Event], None]] = [log_event]
+        self._pending: Material | None = None  # what no context could be made of for want of descriptors
         self._trouble = ""
         self.generation = 0
         self.refusals = Refusals()
@@ -203,11 +207,20 @@ class Identity:
         if isinstance(found, Trouble):
             self._fail(found)
             return
-        held = self._in_force
+        self._take(found)
+        if self._pending is not None:
+            self._renewal.wake()
+
+    def _take(self, found: Material) -> None:
+        held, self._pending = self._in_force, None
         if held is None or held.material != found:
             try:
                 self._put_in_force(found)
-            except (BadMaterial, OSError) as error:  # OpenSSL refuses it, or no descriptor is left
+            except OSError as error:
+                self._pending = found
+                self._fail(Trouble("refused", f"no TLS context can be made, trying again in {RETRY:g} s: {error}"))
+                return
+            except BadMaterial as error:
                 self._fail(Trouble("refused", str(error)))
                 return
             self.renewals += 1
@@ -218,16 +231,18 @@ class Identity:
         self._renewal.came()
 
     def tick(self) -> float:
-        """Tell the age that was reached, and return the seconds until it is worth while to look again."""
-        lifetime, now = self._lifetime, self._now()
+        """Tell the age that was reached, and say in how many seconds to look again."""
+        if self._pending is not None:
+            self._take(self._pending)
+        lifetime, now, most = self._lifetime, self._now(), LOOK_AGAIN if self._pending is None else RETRY
         if lifetime is None:
-            return LOOK_AGAIN
+            return most
         for share in lifetime.due(now)[-1:]:
             material = lifetime.material
             left = (material.not_after - now).total_seconds()
             self._tell(Aged(material, share, left) if share < 1 else Expired(material))
         due = lifetime.next_in(now)
-        return LOOK_AGAIN if due is None else min(due, LOOK_AGAIN)
+        return most if due is None else min(due, most)
 
     def _put_in_force(self, material: Material) -> None:
         server = server_context(material, trust_domains=self._trust_domains, refusals=self.refusals)
@@ -236,9 +251,10 @@ class Identity:
         self.generation += 1
 
     def _fail(self, trouble: Trouble) -> None:
-        self._trouble = trouble.words
         self.failures[trouble.kind] = self.failures.get(trouble.kind, 0) + 1
-        self._tell(trouble)
+        if trouble.words != self._trouble:
+            self._trouble = trouble.words
+            self._tell(trouble)
 
     def _tell(self, event: Event) -> None:
         for listener in self._listeners:

@@ -96,6 +96,10 @@ class Renewal:
         """Material came: let those who wait for the first one go on, and reckon its ages."""
         if not self._ready.done():
             self._ready.set_result(None)
+        self.wake()
+
+    def wake(self) -> None:
+        """Look at the clock now; on the loop."""
         if self._woken is not None:
             self._woken.set()
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from meshsdk.identity import Aged, Expired, Issued, NoIdentity, Trouble
+from meshsdk.identity import Aged, Expired, Issued, NoIdentity, Recovered, Trouble
 from meshsdk.telemetry import catalogue
 from tests.identity.certificates import DOMAIN, NOW, Pair, assemble, id_of, issue, leaf, material
 from tests.identity.conftest import Held, Nowhere, WallClock
@@ -78,6 +78,27 @@ def test_what_tls_refuses_replaces_nothing(held: Held, ca: Pair):
     assert isinstance(held.told[-1], Trouble)
     assert "KEY_VALUES_MISMATCH" in held.told[-1].words
     assert readings(held)["mesh.identity.failures.refused"] == 1
+
+
+def test_without_descriptors_it_is_tried_again(held: Held, ca: Pair, monkeypatch: pytest.MonkeyPatch):
+    first, second = material("web", ca), material("web", ca)
+    held.publish(first)
+
+    def full(context: ssl.SSLContext, *_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ssl.SSLContext, "load_cert_chain", full)
+        held.publish(second)
+        assert held.tick() == 5
+        assert held.tick() == 5
+        assert held.material is first
+    words = "no TLS context can be made, trying again in 5 s: [Errno 24] Too many open files"
+    assert held.state.reason == words
+    assert held.tick() == 30
+    assert held.material is second
+    assert held.told[1:] == [Trouble("refused", words), Issued(second, first=False), Recovered(words)]
+    assert held.failures == {"refused": 3}
 
 
 def test_ages_are_told_once_each(held: Held, wall: WallClock, ca: Pair, caplog: pytest.LogCaptureFixture):

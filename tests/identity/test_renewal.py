@@ -6,15 +6,17 @@ import asyncio
 import json
 import logging
 import os
+import ssl
 import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from meshsdk.discovery.background import Background
-from meshsdk.identity import Aged, Expired, Identity, Issued, Trouble, renewal
+from meshsdk.identity import Aged, Expired, Identity, Issued, Trouble, holder, renewal
 from tests.identity.certificates import Pair, issue, material
 from tests.identity.conftest import Scripted, Silent
 
@@ -97,6 +99,44 @@ def test_a_provider_that_breaks_is_run_again(
     assert identity.renewals == 1
     identity.close()
     assert "a provider of identities broke off" in caplog.text
+
+
+def test_a_provider_that_ends_is_run_again(
+    background: Background, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(renewal, "RESTART_PAUSE", 0.01)
+
+    class Ending(Silent):
+        runs = 0
+
+        async def run(self, publish: object) -> None:
+            self.runs += 1
+
+    provider = Ending()
+    identity = Identity(provider, background)
+    identity.start()
+    until(lambda: provider.runs > 2)
+    identity.close()
+    assert "a provider of identities ended by itself" in caplog.text
+
+
+def test_without_descriptors_it_is_tried_again_after_a_pause(
+    background: Background, ca: Pair, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(holder, "RETRY", 0.05)
+    load, tried = ssl.SSLContext.load_cert_chain, []
+
+    def full(context: ssl.SSLContext, *args: Any) -> None:
+        tried.append(time.monotonic())
+        if len(tried) <= 5:
+            raise OSError(24, "Too many open files")
+        load(context, *args)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", full)
+    identity = Identity(Scripted(material("web", ca)), background)
+    assert identity.wait_ready(10)
+    identity.close()
+    assert tried[5] - tried[2] >= 0.14, "being told of it cuts the pauses before short, once"
 
 
 def test_the_end_comes_by_itself(background: Background, ca: Pair):

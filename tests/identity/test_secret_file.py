@@ -68,6 +68,15 @@ def test_a_sandbox_that_forbids_memory_files(monkeypatch: pytest.MonkeyPatch, tm
         assert Path(path).parent == tmp_path
 
 
+def test_a_system_without_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = descriptors()
+    with secret_file.secret_file("secret") as path:
+        assert Path(path).parent == tmp_path
+    assert descriptors() == before
+
+
 def test_contexts_work_without_memory_files(no_memory: Path, ca: Pair):
     client_context(material("web", ca))
     assert not list(no_memory.iterdir())

@@ -131,6 +131,7 @@ def test_workers_add_up_except_for_states():
         families = [
             gauge("mesh.client.in_flight", (("a",), in_flight)),
             gauge("mesh.registry.staleness", (("a",), age)),
+            gauge("mesh.identity.expiry", ((), age)),
             histogram(0.05, in_flight),
         ]
         return expose(families)
@@ -139,6 +140,7 @@ def test_workers_add_up_except_for_states():
     service = (("mesh_service", "a"),)
     assert series["mesh_client_in_flight", service] == 3
     assert series["mesh_registry_staleness_seconds", service] == 30
+    assert series["mesh_identity_expiry_seconds", ()] == 10
     assert [v for (name, _), v in series.items() if name.endswith("_count")] == [4]
     assert [v for (name, labels), v in series.items() if ("le", "1") in labels] == [3]
 
