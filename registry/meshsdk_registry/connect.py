@@ -105,8 +105,8 @@ class Connect(Session):
         what = connect_json.intention_body(action, permissions)
         old = await self._find(_name(source), _name(destination))
         what["Description"] = description if description is not None else old.description if old else ""
-        what["Meta"] = dict(old.meta) if old else {}
-        if await self._has_exact():
+        if await self._has_exact(source, destination):
+            # Without Meta: it belongs to the destination's config entry there, stays, and is refused if it is sent.
             await self._send("PUT", _EXACT, what, source, destination)
             return
         if permissions:
@@ -114,14 +114,15 @@ class Connect(Session):
                 f"the Consul at {self.url} knows no permissions by path and method (it is older than 1.9): write allow"
                 " or deny, and put the paths into the policy's `authorization`"
             )
-        await self._put_legacy({**what, "SourceName": source, "DestinationName": destination}, old)
+        meta = dict(old.meta) if old else {}
+        await self._put_legacy({**what, "SourceName": source, "DestinationName": destination, "Meta": meta}, old)
 
     async def delete_intention(self, source: str, destination: str) -> bool:
         """Take away what was written for this pair; False if there is nothing."""
         old = await self._find(_name(source), _name(destination))
         if old is None:
             return False
-        if await self._has_exact():
+        if await self._has_exact(source, destination):
             await self._send("DELETE", _EXACT, None, source, destination)
             return True
         try:
@@ -149,11 +150,11 @@ class Connect(Session):
         pairs = ((one.source, one.destination, one.foreign) for one in found)
         return next((one for one, pair in zip(found, pairs, strict=True) if pair == (source, destination, "")), None)
 
-    async def _has_exact(self) -> bool:
-        """Ask for a pair by name: Consul before 1.9 takes `exact` for an id, and says what ids look like."""
+    async def _has_exact(self, source: str, destination: str) -> bool:
+        """Ask for the pair by name: Consul before 1.9 takes `exact` for an id, and says what ids look like."""
         if self._by_name is None:
             try:
-                await self._send("GET", _EXACT, None, "*", "*")
+                await self._send("GET", _EXACT, None, source, destination)
                 self._by_name = True
             except Missing:
                 self._by_name = True

@@ -53,7 +53,11 @@ class Root:
 
 @dataclass(frozen=True, slots=True)
 class Roots:
-    """All roots to trust. `trust_domain`: the host of every SPIFFE id of this mesh, `<uuid>.consul`."""
+    """All roots to trust, the active one first.
+
+    Attributes:
+        trust_domain: the host of every SPIFFE id of this mesh, `<uuid>.consul`.
+    """
 
     active_id: str
     trust_domain: str

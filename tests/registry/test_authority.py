@@ -156,5 +156,5 @@ def test_permissions_for_any_destination_are_refused(dev_agent):
     url = f"{dev_agent.url}/v1/connect/intentions/exact?source=a&destination=*"
     answer = httpx.put(url, json={"Permissions": [{"Action": "deny", "HTTP": {"PathExact": "/"}}]}, trust_env=False)
     assert "wildcarded destinations" in answer.text
-    assert httpx.put(f"{dev_agent.url}/v1/connect/intentions/exact?source=a", trust_env=False).status_code == 400
+    assert httpx.put(f"{dev_agent.url}/v1/connect/intentions/exact?source=a", trust_env=False).status_code == 500
     assert httpx.get(f"{dev_agent.url}/v1/connect/intentions?filter=x", trust_env=False).status_code == 400

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from contextlib import aclosing
 
@@ -12,6 +13,7 @@ import pytest
 from meshsdk_registry import (
     Changed,
     Consul,
+    Denied,
     HeaderMatch,
     Permission,
     Rejected,
@@ -105,6 +107,38 @@ async def test_permissions_come_back_as_they_were_written(dev_agent, name):
         await consul.put_intention("web", name, "allow")
         (made,) = await about(consul, name)
         assert (made.action, made.permissions) == ("allow", ())
+
+
+async def test_what_others_noted_about_an_intention_stays(consul, name):
+    made = {"SourceName": "web", "DestinationName": name, "Action": "allow", "Meta": {"ticket": "7"}}
+    await consul.raw("POST", "/v1/connect/intentions", data=json.dumps(made))
+    await consul.put_intention("web", name, "deny")
+    (now,) = await about(consul, name)
+    assert (now.action, now.meta) == ("deny", {"ticket": "7"})
+
+
+def test_meta_is_not_written_by_names(dev_agent):
+    """Of Consul 1.9 and later: it belongs to the destination's config entry."""
+    url = f"{dev_agent.url}/v1/connect/intentions/exact?source=a&destination=b"
+    answer = httpx.put(url, json={"Action": "deny", "Meta": {"a": "b"}}, trust_env=False)
+    assert (answer.status_code, "Meta must not be specified" in answer.text) == (500, True)
+
+
+@pytest.mark.parametrize("status", [403, 500])
+async def test_a_consul_that_does_not_say_which_api_it_has_is_asked_again(monkeypatch, dev_agent, status):
+    from meshsdk_registry.agent import connect_api
+    from meshsdk_registry.agent.bodies import Refused
+
+    def refuse(_):
+        raise Refused(status, "Permission denied")
+
+    async with Consul(dev_agent.url) as consul:
+        with monkeypatch.context() as patch:
+            patch.setattr(connect_api, "_shown", refuse)
+            with pytest.raises(Denied):
+                await consul.put_intention("a", "b", "allow")
+        await consul.put_intention("a", "b", "allow")
+        assert [one.action for one in await about(consul, "b")] == ["allow"]
 
 
 REFUSED = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
@@ -122,19 +123,22 @@ class ConnectApi:
     # --- intentions by names ------------------------------------------------------------------------
 
     async def _get_exact(self, request: Request) -> Response:
-        return _shown(self._intentions.exact(*_pair(request, 400)))
+        return _shown(self._intentions.exact(*_pair(request)))
 
     async def _put_exact(self, request: Request) -> Response:
-        source, destination = _pair(request, 400)
+        source, destination = _pair(request)
         new = connect_bodies.exact_intention(await received(request), source, destination)
         old = self._intentions.exact(source, destination)
+        if new.meta and (old is None or new.meta != old.meta):
+            raise Refused(500, "Meta must not be specified, or should be unchanged during an update.")
+        new = replace(new, meta=old.meta if old else {})
         _fitting(
             lambda: self._intentions.replace(old.id, new, today()) if old else self._intentions.create(new, today())
         )
         return JSONResponse(True)
 
     async def _delete_exact(self, request: Request) -> Response:
-        found = self._intentions.exact(*_pair(request, 400))
+        found = self._intentions.exact(*_pair(request))
         if found:
             self._intentions.delete(found.id)
         return JSONResponse(True)
@@ -151,7 +155,7 @@ class ConnectApi:
         )
 
     async def _check(self, request: Request) -> Response:
-        source, destination = _pair(request, 500)
+        source, destination = _pair(request)
         kind = request.query_params.get("source-type", "consul")
         if kind != "consul":
             raise Refused(500, f'unsupported SourceType: "{kind}"')
@@ -172,12 +176,12 @@ def _fitting(work: Callable[[], Any]) -> Any:
         raise Refused(500, str(error)) from error
 
 
-def _parameter(request: Request, name: str, status: int = 500) -> str:
+def _parameter(request: Request, name: str) -> str:
     value = request.query_params.get(name)
     if not value:
-        raise Refused(status, f"required query parameter '{name}' not set")
+        raise Refused(500, f"required query parameter '{name}' not set")
     return value
 
 
-def _pair(request: Request, status: int) -> tuple[str, str]:
-    return _parameter(request, "source", status), _parameter(request, "destination", status)
+def _pair(request: Request) -> tuple[str, str]:
+    return _parameter(request, "source"), _parameter(request, "destination")
