@@ -67,6 +67,7 @@ class Outgoing(Request):
         self.target = extensions.get("target") or raw_path or request.url.raw_path
         self.headers = self._fields = _without_ours(request.headers.raw)
         self.extensions = extensions
+        self.service = ""
         # Asking for `content` would fail after a redirect, which hands the stream on and not the bytes.
         self.body = request.read() if isinstance(stream, known) else _Once(stream, call)
         self._waits = _waits(extensions.get("timeout"))

@@ -23,6 +23,7 @@ from meshsdk.client.errors import Errors, InvalidRequest, InvalidUrl, errors_of
 from meshsdk.client.names import NoName, mesh_service
 from meshsdk.client.outgoing import facts
 from meshsdk.client.response import AsyncResponse, Response
+from meshsdk.client.securing import TLS_META, Securing
 from meshsdk.client.tries import AsyncTries, Tries
 from meshsdk.core.model import Endpoint, Snapshot
 from meshsdk.drive import adrive, drive
@@ -54,21 +55,31 @@ class Clusters(Protocol):
 
 
 class _Seen:
-    """Notices endpoints that are no more, by comparing with the snapshot of the service's last call."""
+    """Notices which connections must not be used any more, by comparing with a service's last call: those to endpoints
+    that are no more, and all of them where the policy's TLS mode or our own certificate is another one.
+    """
 
-    def __init__(self) -> None:
-        self._snapshots: dict[str, Snapshot] = {}
+    def __init__(self, security: Securing | None) -> None:
+        self._security = security
+        self._seen: dict[str, tuple[Snapshot, str, int]] = {}
 
     def gone(self, cluster: Cluster) -> Collection[Endpoint]:
-        snapshot = cluster.snapshot
-        before = self._snapshots.get(cluster.service)
-        if before is snapshot:
+        snapshot, mode = cluster.snapshot, cluster.plan.tls
+        generation = self._security.generation if self._security else 0
+        before = self._seen.get(cluster.service)
+        if before is not None and before[0] is snapshot and before[1] == mode and before[2] == generation:
             return ()
-        self._snapshots[cluster.service] = snapshot
+        self._seen[cluster.service] = (snapshot, mode, generation)
         if before is None:
             return ()
-        left = {(endpoint.address, endpoint.port) for endpoint in snapshot.endpoints}
-        return [endpoint for endpoint in before.endpoints if (endpoint.address, endpoint.port) not in left]
+        if before[1:] != (mode, generation):
+            return before[0].endpoints
+        left = set(map(_reached, snapshot.endpoints))
+        return [endpoint for endpoint in before[0].endpoints if _reached(endpoint) not in left]
+
+
+def _reached(endpoint: Endpoint) -> tuple[str, int, str | None]:
+    return endpoint.address, endpoint.port, endpoint.meta.get(TLS_META)
 
 
 class _Library:
@@ -118,6 +129,7 @@ class Calling(_Library):
     Args:
         directory: where services are looked up.
         tracing: makes spans; one without an SDK's provider makes none and costs next to nothing.
+        security: says how connections are secured; None leaves them in clear text.
         engine: the HTTP engine, by name or made already.
         egress: the transport for hosts outside the mesh; the library's `HTTPTransport()` by default.
         clock, sleep: time in seconds; the clock is the one of the directory's clusters.
@@ -134,6 +146,7 @@ class Calling(_Library):
         directory: Clusters,
         *,
         tracing: Tracing | None = None,
+        security: Securing | None = None,
         engine: wire.Engine | str = DEFAULT,
         egress: httpx.BaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -141,10 +154,11 @@ class Calling(_Library):
     ) -> None:
         self._directory = directory
         self._tracing = tracing or Tracing()
-        self._engine = engines.engine(engine, clock)
+        self._security = security
+        self._engine = engines.engine(engine, clock, security)
         self._egress = Egress(egress, self.library, self._tracing, clock)
         self._sleep = sleep
-        self._seen = _Seen()
+        self._seen = _Seen(security)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Carry out one request.
@@ -161,14 +175,14 @@ class Calling(_Library):
         span = self._tracing.begin_call(service, request.method, request.url)
         tries = None
         try:
-            cluster = self._directory.peek(service) or self._directory.cluster(service)
+            cluster = self._directory.peek(service) or self._first(service)
             if gone := self._seen.gone(cluster):
-                self._engine.retire(gone)
+                self._engine.retire(gone, service)
             raw_path = request.url.raw_path
             call = facts(request, remaining_deadline(), raw_path)
             limit = cluster.plan.limits.max_connections_per_endpoint
             tries = Tries(request, call, limit, self.library.ByteStream, raw_path)
-            tries.engine, tries.span, tries.failure = self._engine, span, None
+            tries.service, tries.engine, tries.span, tries.failure = service, self._engine, span, None
             exchange = cluster.exchange(call)
             reply, attempt = drive(exchange, tries, self._sleep)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised on
@@ -177,6 +191,12 @@ class Calling(_Library):
         response = self._response(reply.status, headers=reply.headers, stream=body, extensions=reply.extensions)
         response.reply = reply
         return response
+
+    def _first(self, service: str) -> Cluster:
+        """The cluster of a service that was not called before, once our own identity had time to come."""
+        if self._security is not None:
+            self._security.wait_ready()
+        return self._directory.cluster(service)
 
     def close(self) -> None:
         """Close every connection."""
@@ -189,7 +209,7 @@ class AsyncCalling(_Library):
     """The same on asyncio or uvloop, from any number of loops.
 
     Args:
-        directory, tracing, engine, egress, clock: as for `Calling`.
+        directory, tracing, security, engine, egress, clock: as for `Calling`.
         sleep: waits between tries.
     """
 
@@ -201,6 +221,7 @@ class AsyncCalling(_Library):
         directory: Clusters,
         *,
         tracing: Tracing | None = None,
+        security: Securing | None = None,
         engine: wire.AsyncEngine | str = DEFAULT,
         egress: httpx.AsyncBaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -208,10 +229,11 @@ class AsyncCalling(_Library):
     ) -> None:
         self._directory = directory
         self._tracing = tracing or Tracing()
-        self._engine = engines.async_engine(engine, clock)
+        self._security = security
+        self._engine = engines.async_engine(engine, clock, security)
         self._egress = AsyncEgress(egress, self.library, self._tracing, clock)
         self._sleep = sleep
-        self._seen = _Seen()
+        self._seen = _Seen(security)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Carry out one request; raises as `Calling.handle_request` does, and ConfigError where no asyncio runs."""
@@ -223,14 +245,14 @@ class AsyncCalling(_Library):
         tries = None
         try:
             loop = _running_loop()
-            cluster = self._directory.peek(service) or await self._directory.acluster(service)
+            cluster = self._directory.peek(service) or await self._first(service)
             if gone := self._seen.gone(cluster):
-                await self._engine.retire(gone)
+                await self._engine.retire(gone, service)
             raw_path = request.url.raw_path
             call = facts(request, remaining_deadline(), raw_path)
             limit = cluster.plan.limits.max_connections_per_endpoint
             tries = AsyncTries(request, call, limit, self.library.ByteStream, raw_path)
-            tries.engine, tries.span, tries.failure = self._engine, span, None
+            tries.service, tries.engine, tries.span, tries.failure = service, self._engine, span, None
             exchange = cluster.exchange(call)
             reply, attempt = await adrive(exchange, tries, self._sleep)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised on
@@ -239,6 +261,11 @@ class AsyncCalling(_Library):
         response = self._response(reply.status, headers=reply.headers, stream=body, extensions=reply.extensions)
         response.reply = reply
         return response
+
+    async def _first(self, service: str) -> Cluster:
+        if self._security is not None:
+            await self._security.await_ready()
+        return await self._directory.acluster(service)
 
     async def aclose(self) -> None:
         """Close every connection of the running loop; those of other loops close when their loop ends."""

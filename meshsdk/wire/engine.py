@@ -26,6 +26,8 @@ class Request:
         target: what stands in the request line, such as `b"/charge?id=1"`.
         body: bytes, or what is iterated once per try; an async iterable for an `AsyncEngine`.
         extensions: what httpx calls by that name; `trace` is understood, `timeout` is not.
+        service: what the endpoint is called as, and must prove to be where the connection is secured. Services that
+            share an endpoint share no connection.
     """
 
     method: str
@@ -33,6 +35,7 @@ class Request:
     headers: Headers
     body: bytes | Iterable[bytes] | AsyncIterable[bytes]
     extensions: Mapping[str, Any]
+    service: str = ""
 
 
 @dataclass(slots=True)
@@ -141,8 +144,8 @@ class Engine(Protocol):
         """
         ...
 
-    def retire(self, gone: Collection[Endpoint]) -> None:
-        """These endpoints are no more: close what is idle to them, let what is in flight finish."""
+    def retire(self, gone: Collection[Endpoint], service: str = "") -> None:
+        """Let go of the connections to endpoints of a service: close what is idle, let what is in flight finish."""
         ...
 
     def close(self) -> None:
@@ -157,8 +160,8 @@ class AsyncEngine(Protocol):
         """Send `request` and wait for the reply's head; raises as `Engine.send` does."""
         ...
 
-    async def retire(self, gone: Collection[Endpoint]) -> None:
-        """These endpoints are no more: close what is idle to them, let what is in flight finish."""
+    async def retire(self, gone: Collection[Endpoint], service: str = "") -> None:
+        """Let go of the connections to endpoints of a service: close what is idle, let what is in flight finish."""
         ...
 
     async def aclose(self) -> None:

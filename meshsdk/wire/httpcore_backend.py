@@ -12,10 +12,12 @@ import ssl
 from collections.abc import Iterable
 from typing import Any, cast
 
+import anyio
 import httpcore
 
 from meshsdk.core.model import Endpoint
 from meshsdk.wire.progress import Progress
+from meshsdk.wire.security import PeerRejected, Secure, Security
 
 __all__ = ["AsyncBackend", "AsyncStream", "Backend", "Stream"]
 
@@ -92,8 +94,10 @@ class AsyncStream(httpcore.AsyncNetworkStream):
 class Backend(httpcore.NetworkBackend):
     """Connects to one endpoint, whatever host stands in the request's URL."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, service: str = "", secure: Secure | None = None) -> None:
         self._endpoint = endpoint
+        self._service = service
+        self._secure = secure
         self._inner = httpcore.SyncBackend()
 
     def connect_tcp(
@@ -121,15 +125,28 @@ class Backend(httpcore.NetworkBackend):
                     raise
                 address = following
             else:
-                timeout.connected()
-                return Stream(stream)
+                return self._secured(stream, timeout)
+
+    def _secured(self, stream: httpcore.NetworkStream, timeout: Any) -> Stream:
+        try:
+            security = _security(self._secure, self._endpoint, self._service)
+            if security is not None:
+                stream = stream.start_tls(security.context, security.server_hostname or None, timeout.for_connect())
+                _check_peer(security, stream.get_extra_info("ssl_object"))
+        except BaseException:
+            stream.close()
+            raise
+        timeout.connected()
+        return Stream(stream)
 
 
 class AsyncBackend(httpcore.AsyncNetworkBackend):
     """The same for asyncio; a host name's addresses are raced (RFC 8305), and its look-up is bounded too."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, service: str = "", secure: Secure | None = None) -> None:
         self._endpoint = endpoint
+        self._service = service
+        self._secure = secure
         self._inner = cast(httpcore.AsyncNetworkBackend, httpcore.AnyIOBackend())
 
     async def connect_tcp(
@@ -147,6 +164,16 @@ class AsyncBackend(httpcore.AsyncNetworkBackend):
             stream = await self._inner.connect_tcp(address, port, timeout.for_connect(), local_address, socket_options)
         except UnicodeError as error:
             raise httpcore.ConnectError(f"{self._endpoint} is no address: {error}") from error
+        try:
+            security = _security(self._secure, self._endpoint, self._service)
+            if security is not None:
+                seconds = timeout.for_connect()
+                stream = await stream.start_tls(security.context, security.server_hostname or None, seconds)
+                _check_peer(security, stream.get_extra_info("ssl_object"))
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await stream.aclose()
+            raise
         timeout.connected()
         return AsyncStream(stream)
 
@@ -163,3 +190,22 @@ def _addresses(endpoint: Endpoint) -> list[str]:
         raise httpcore.ConnectError(f"{endpoint} is no address: {error}") from error
     # One result is taken by its own name, which keeps the zone of a link-local IPv6 address.
     return [endpoint.address] if len(found) == 1 else [str(info[4][0]) for info in found]
+
+
+def _security(secure: Secure | None, endpoint: Endpoint, service: str) -> Security | None:
+    if secure is None:
+        return None
+    try:
+        return secure(endpoint, service)
+    except (OSError, PeerRejected) as error:
+        raise httpcore.ConnectError(str(error)) from error
+
+
+def _check_peer(security: Security, connection: Any) -> None:
+    """Before the first byte of the request: httpcore sends it on what is returned to it."""
+    if security.check is None:
+        return
+    try:
+        security.check(connection)
+    except PeerRejected as error:
+        raise httpcore.ConnectError(str(error)) from error

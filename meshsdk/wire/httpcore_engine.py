@@ -21,6 +21,7 @@ from meshsdk.wire.lanes import Lane, Lanes
 from meshsdk.wire.loops import PerLoop
 from meshsdk.wire.progress import Progress
 from meshsdk.wire.retry_after import retry_after
+from meshsdk.wire.security import Secure
 
 __all__ = ["AsyncHttpcoreEngine", "AsyncHttpcoreReply", "HttpcoreEngine", "HttpcoreReply"]
 
@@ -151,8 +152,9 @@ class HttpcoreEngine:
     other's replies.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, secure: Secure | None = None) -> None:
         self._clock = clock
+        self._secure = secure
         self._lanes: _Lanes = Lanes(threading.Semaphore)
         _engines.add(self)
 
@@ -165,10 +167,10 @@ class HttpcoreEngine:
         """
         lanes = self._lanes
         progress = Progress(self._clock, bounds)
-        lane = lanes.enter(endpoint, bounds.max_connections, self._clock())
+        lane = lanes.enter(endpoint, bounds.max_connections, self._clock(), request.service)
         connection = None
         try:
-            connection = _connection(lanes, lane, progress)
+            connection = _connection(lanes, lane, progress, Backend(endpoint, request.service, self._secure))
             response = connection.handle_request(_outgoing(request, progress))
         except FAULTS as error:
             _leave(lanes, lane, connection)
@@ -178,9 +180,9 @@ class HttpcoreEngine:
             raise
         return HttpcoreReply(response, progress, lanes, lane, connection)
 
-    def retire(self, gone: Collection[Endpoint]) -> None:
-        """Close what is idle to endpoints that are no more; what is in flight finishes."""
-        self._lanes.retire(gone)
+    def retire(self, gone: Collection[Endpoint], service: str = "") -> None:
+        """Let go of the connections to endpoints of a service: close what is idle; what is in flight finishes."""
+        self._lanes.retire(gone, service)
         _close(self._lanes)
 
     def close(self) -> None:
@@ -198,8 +200,9 @@ class HttpcoreEngine:
 class AsyncHttpcoreEngine:
     """Sends from any number of asyncio loops, each with connections of its own that close when the loop shuts down."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, secure: Secure | None = None) -> None:
         self._clock = clock
+        self._secure = secure
         self._loops: PerLoop[_AsyncLanes] = PerLoop(_async_lanes, _drain)
         _engines.add(self)
 
@@ -207,10 +210,11 @@ class AsyncHttpcoreEngine:
         """Send `request` to `endpoint` and wait for the reply's head; raises as `HttpcoreEngine.send` does."""
         lanes = self._loops.current() or await self._loops.enter()
         progress = Progress(self._clock, bounds)
-        lane = lanes.enter(endpoint, bounds.max_connections, self._clock())
+        lane = lanes.enter(endpoint, bounds.max_connections, self._clock(), request.service)
         connection = None
         try:
-            connection = await _async_connection(lanes, lane, progress)
+            backend = AsyncBackend(endpoint, request.service, self._secure)
+            connection = await _async_connection(lanes, lane, progress, backend)
             response = await connection.handle_async_request(_outgoing(request, progress))
         except FAULTS as error:
             await _aleave(lanes, lane, connection)
@@ -220,11 +224,11 @@ class AsyncHttpcoreEngine:
             raise
         return AsyncHttpcoreReply(response, progress, lanes, lane, connection)
 
-    async def retire(self, gone: Collection[Endpoint]) -> None:
-        """Close what is idle to endpoints that are no more; what is in flight finishes."""
+    async def retire(self, gone: Collection[Endpoint], service: str = "") -> None:
+        """Let go of the connections to endpoints of a service: close what is idle; what is in flight finishes."""
         lanes = self._loops.current()
         if lanes is not None:
-            lanes.retire(gone)
+            lanes.retire(gone, service)
             await _aclose(lanes)
 
     async def aclose(self) -> None:
@@ -236,27 +240,25 @@ class AsyncHttpcoreEngine:
         self._loops = PerLoop(_async_lanes, _drain)
 
 
-def _connection(lanes: _Lanes, lane: _Lane, progress: Progress) -> httpcore.HTTPConnection:
+def _connection(lanes: _Lanes, lane: _Lane, progress: Progress, backend: Backend) -> httpcore.HTTPConnection:
     """Pass the gate and take a connection; raises `PoolTimeout` without having passed."""
     if lane.gate is not None and not lane.gate.acquire(timeout=progress.for_pool()):
         raise httpcore.PoolTimeout
     connection = lanes.reuse(lane)
     if connection is None:
-        connection = httpcore.HTTPConnection(
-            _ORIGIN, keepalive_expiry=_KEEP_ALIVE, network_backend=Backend(lane.endpoint)
-        )
+        connection = httpcore.HTTPConnection(_ORIGIN, keepalive_expiry=_KEEP_ALIVE, network_backend=backend)
         lanes.opened(lane, connection)
     return connection
 
 
-async def _async_connection(lanes: _AsyncLanes, lane: _AsyncLane, progress: Progress) -> httpcore.AsyncHTTPConnection:
+async def _async_connection(
+    lanes: _AsyncLanes, lane: _AsyncLane, progress: Progress, backend: AsyncBackend
+) -> httpcore.AsyncHTTPConnection:
     if lane.gate is not None:
         await _pass(lane.gate, progress)
     connection = lanes.reuse(lane)
     if connection is None:
-        connection = httpcore.AsyncHTTPConnection(
-            _ORIGIN, keepalive_expiry=_KEEP_ALIVE, network_backend=AsyncBackend(lane.endpoint)
-        )
+        connection = httpcore.AsyncHTTPConnection(_ORIGIN, keepalive_expiry=_KEEP_ALIVE, network_backend=backend)
         lanes.opened(lane, connection)
     return connection
 

@@ -59,18 +59,18 @@ class Lane(Generic[C, G]):
 
 
 class Lanes(Generic[C, G]):
-    """The lanes of one engine (and loop), by the endpoint's address."""
+    """The lanes of one engine (and loop), by the endpoint's address and the service it is called as."""
 
     def __init__(self, gate: Callable[[int], G]) -> None:
         self._gate = gate
         self._lock = threading.Lock()
-        self._lanes: dict[tuple[str, int], Lane[C, G]] = {}
+        self._lanes: dict[tuple[str, int, str], Lane[C, G]] = {}
         self._spent: deque[C] = deque()
         self._swept_at = 0.0
 
-    def enter(self, endpoint: Endpoint, limit: int, now: float) -> Lane[C, G]:
-        """The lane for a send to `endpoint`; to be left. A new limit takes a new lane."""
-        key = (endpoint.address, endpoint.port)
+    def enter(self, endpoint: Endpoint, limit: int, now: float, service: str = "") -> Lane[C, G]:
+        """The lane for a send to `endpoint` of `service`; to be left. A new limit takes a new lane."""
+        key = (endpoint.address, endpoint.port, service)
         with self._lock:
             if now - self._swept_at > _SWEEP_EVERY:
                 self._sweep(now)
@@ -78,6 +78,7 @@ class Lanes(Generic[C, G]):
             if lane is None or lane.limit != limit:
                 self._drop(key)
                 self._lanes[key] = lane = Lane(endpoint, limit, self._gate(limit) if limit else None)
+            lane.endpoint = endpoint  # what it says of itself may be new
             lane.users += 1
             lane.used_at = now
         return lane
@@ -115,11 +116,11 @@ class Lanes(Generic[C, G]):
         with self._lock:
             lane.users -= 1
 
-    def retire(self, gone: Collection[Endpoint]) -> None:
-        """Forget these endpoints."""
+    def retire(self, gone: Collection[Endpoint], service: str = "") -> None:
+        """Forget these endpoints of `service`."""
         with self._lock:
             for endpoint in gone:
-                self._drop((endpoint.address, endpoint.port))
+                self._drop((endpoint.address, endpoint.port, service))
 
     def drain(self) -> None:
         """Forget every endpoint, and spend every connection, in use or not."""
@@ -151,7 +152,7 @@ class Lanes(Generic[C, G]):
             if not lane.users and now - lane.used_at > _FORGET_AFTER:
                 self._drop(key)
 
-    def _drop(self, key: tuple[str, int]) -> None:
+    def _drop(self, key: tuple[str, int, str]) -> None:
         lane = self._lanes.pop(key, None)
         if lane is None:
             return

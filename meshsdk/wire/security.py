@@ -30,5 +30,6 @@ class Security:
     check: Callable[[ssl.SSLObject | ssl.SSLSocket], None] | None = None
 
 
-# None where an endpoint is to be called in clear text.
-Secure = Callable[[Endpoint], Security | None]
+# Asked for each new connection: the endpoint, and the service it is called as. None is clear text; raises
+# `PeerRejected` or OSError where the endpoint must not be called as things are.
+Secure = Callable[[Endpoint, str], Security | None]

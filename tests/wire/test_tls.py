@@ -67,7 +67,7 @@ class Authority:
         context = ssl.create_default_context(cafile=str(self.file))
         if version:
             context.minimum_version = context.maximum_version = version
-        return lambda endpoint: Security(context, hostname, check)
+        return lambda endpoint, service: Security(context, hostname, check)
 
 
 @pytest.fixture(scope="module")
@@ -127,8 +127,6 @@ async def test_no_connection(
         "silent": Peer.stall,
     }
     script = unsecured.get(how) or authority.serving(answering())
-        how
-    ) or authority.serving(answering())
     server = serve(script)
     ours = ours_with(secure=trusted.trusting({"another name": "orders", "no name": ""}.get(how, "payments")))
     failure = await failing(ours, at(server), within(0.5 if how == "silent" else 5), get(b"secret", "POST"))

@@ -64,7 +64,7 @@ class AsyncioEngine:
         now = self._clock()
         if bounds.deadline <= now:
             raise TransportFailure(late(Phase.NOT_CONNECTED, in_body=False, overdue=True))
-        pool = pools.pool(endpoint, bounds.max_connections)
+        pool = pools.pool(endpoint, bounds.max_connections, request.service)
         connection = pool.take(now)
         if request.extensions and "trace" in request.extensions:
             return await _traced(pool, connection, request, head, bounds)
@@ -80,16 +80,16 @@ class AsyncioEngine:
             raise reply.error
         return reply
 
-    async def warm(self, endpoint: Endpoint, count: int, bounds: Bounds) -> None:
+    async def warm(self, endpoint: Endpoint, count: int, bounds: Bounds, service: str = "") -> None:
         """Open connections ahead of the first send, until `count` are open; does not wait for them."""
         pools = self._loops.current() or await self._loops.enter()
-        pools.pool(endpoint, bounds.max_connections).warm(count, bounds)
+        pools.pool(endpoint, bounds.max_connections, service).warm(count, bounds)
 
-    async def retire(self, gone: Collection[Endpoint]) -> None:
-        """Close what is idle to endpoints that are no more; what is in flight finishes."""
+    async def retire(self, gone: Collection[Endpoint], service: str = "") -> None:
+        """Let go of the connections to endpoints of a service: close what is idle; what is in flight finishes."""
         pools = self._loops.current()
         if pools is not None:
-            pools.retire(gone)
+            pools.retire(gone, service)
 
     async def aclose(self) -> None:
         """Close every connection of the running loop; those of other loops close when their loop ends."""
@@ -186,7 +186,7 @@ async def _traced(
     return reply
 
 
-def _in_clear(endpoint: Endpoint) -> None:  # noqa: ARG001 - the interface of `Secure`
+def _in_clear(endpoint: Endpoint, service: str) -> None:  # noqa: ARG001 - the interface of `Secure`
     return None
 
 

@@ -74,10 +74,22 @@ class Waiter:
 class Pool(Owner):
     """The connections to one endpoint."""
 
-    __slots__ = ("_dialing", "_home", "_idle", "_open", "_retired", "_waiting", "endpoint", "limit", "used_at")
+    __slots__ = (
+        "_dialing",
+        "_home",
+        "_idle",
+        "_open",
+        "_retired",
+        "_waiting",
+        "endpoint",
+        "limit",
+        "service",
+        "used_at",
+    )
 
-    def __init__(self, home: Pools, endpoint: Endpoint, limit: int) -> None:
+    def __init__(self, home: Pools, endpoint: Endpoint, limit: int, service: str) -> None:
         self.endpoint = endpoint
+        self.service = service
         self.limit = limit
         self.used_at = 0.0
         self._home = home
@@ -236,7 +248,7 @@ class Pool(Owner):
         bound = asyncio.timeout(_none_if_inf(min(left, bounds.connect)))
         try:
             async with bound:
-                return await dial(self.endpoint, home.secure(self.endpoint), self._make)
+                return await dial(self.endpoint, home.secure(self.endpoint, self.service), self._make)
         except TimeoutError as error:
             if not bound.expired():
                 return unconnected(error)  # the system's own patience ended
@@ -262,24 +274,25 @@ class Pools:
         self.loop = asyncio.get_running_loop()
         self.watch = Watch(self.loop, clock)
         self.retired: set[Pool] = set()  # that still carry something
-        self._pools: dict[tuple[str, int], Pool] = {}
+        self._pools: dict[tuple[str, int, str], Pool] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeping: asyncio.TimerHandle | None = None
 
-    def pool(self, endpoint: Endpoint, limit: int) -> Pool:
+    def pool(self, endpoint: Endpoint, limit: int, service: str = "") -> Pool:
         """The pool of an endpoint. A new limit takes a new pool."""
-        key = (endpoint.address, endpoint.port)
+        key = (endpoint.address, endpoint.port, service)
         pool = self._pools.get(key)
         if pool is None or pool.limit != limit:
             if pool is not None:
                 pool.retire()
-            self._pools[key] = pool = Pool(self, endpoint, limit)
+            self._pools[key] = pool = Pool(self, endpoint, limit, service)
+        pool.endpoint = endpoint  # what it says of itself may be new
         return pool
 
-    def retire(self, gone: Collection[Endpoint]) -> None:
-        """Forget these endpoints."""
+    def retire(self, gone: Collection[Endpoint], service: str = "") -> None:
+        """Forget these endpoints of `service`."""
         for endpoint in gone:
-            pool = self._pools.pop((endpoint.address, endpoint.port), None)
+            pool = self._pools.pop((endpoint.address, endpoint.port, service), None)
             if pool is not None:
                 pool.retire()
 

@@ -14,11 +14,11 @@ from meshsdk.core.model import Endpoint, Phase, TransportFailure
 from meshsdk.wire.blocking.connection import BlockingConnection
 from meshsdk.wire.blocking.reply import BlockingLane, BlockingLanes, BlockingReply, Lease
 from meshsdk.wire.engine import Bounds, Request
-from meshsdk.wire.failures import busy, crowded, late
+from meshsdk.wire.failures import busy, crowded, late, unconnected
 from meshsdk.wire.http1 import Head, Limits, write_head
 from meshsdk.wire.lanes import Lanes
 from meshsdk.wire.pooling import Pooling
-from meshsdk.wire.security import Secure
+from meshsdk.wire.security import PeerRejected, Secure
 from meshsdk.wire.steps import step
 
 __all__ = ["BlockingEngine"]
@@ -64,7 +64,7 @@ class BlockingEngine:
         head = write_head(request.method, request.target, request.headers, length)
         if request.extensions and "trace" in request.extensions:
             return self._traced(endpoint, request, head, body, bounds)
-        connection, lease = self._take(endpoint, bounds)
+        connection, lease = self._take(endpoint, bounds, request.service)
         reply = BlockingReply(connection, lease)
         try:
             connection.exchange(reply, request.method, head, body, bounds)
@@ -74,21 +74,21 @@ class BlockingEngine:
         reply.settle()
         return reply
 
-    def warm(self, endpoint: Endpoint, count: int, bounds: Bounds) -> None:
+    def warm(self, endpoint: Endpoint, count: int, bounds: Bounds, service: str = "") -> None:
         """Open connections ahead of the first send, until `count` are open; raises as `send` does."""
         leases: list[Lease] = []
         if bounds.max_connections:
             count = min(count, bounds.max_connections)
         try:
             while len(leases) < count:
-                leases.append(self._take(endpoint, bounds)[1])
+                leases.append(self._take(endpoint, bounds, service)[1])
         finally:
             for lease in leases:
                 lease.end(good=True)
 
-    def retire(self, gone: Collection[Endpoint]) -> None:
-        """Close what is idle to endpoints that are no more; what is in flight finishes."""
-        self._lanes.retire(gone)
+    def retire(self, gone: Collection[Endpoint], service: str = "") -> None:
+        """Let go of the connections to endpoints of a service: close what is idle; what is in flight finishes."""
+        self._lanes.retire(gone, service)
         self._close_spent()
 
     def close(self) -> None:
@@ -102,13 +102,15 @@ class BlockingEngine:
         for connection in lanes.inherited():
             connection.drop()
 
-    def _take(self, endpoint: Endpoint, bounds: Bounds, trace: Any = None) -> tuple[BlockingConnection, Lease]:
+    def _take(
+        self, endpoint: Endpoint, bounds: Bounds, service: str, trace: Any = None
+    ) -> tuple[BlockingConnection, Lease]:
         """A connection that is open, and the right to use it."""
         lanes = self._lanes
         now = self._clock()
         if bounds.deadline <= now:
             raise TransportFailure(late(Phase.NOT_CONNECTED, in_body=False, overdue=True))
-        lane = lanes.enter(endpoint, bounds.max_connections, now)
+        lane = lanes.enter(endpoint, bounds.max_connections, now, service)
         try:
             self._pass(lane, bounds, now)
         except BaseException:
@@ -118,15 +120,18 @@ class BlockingEngine:
         try:
             connection = lease.connection = lanes.reuse(lane)
             if connection is None:
-                connection = self._open(lease, lane, bounds, trace)
+                connection = self._open(lease, lane, bounds, service, trace)
         except BaseException:
             lease.end(good=False)
             raise
         return connection, lease
 
-    def _open(self, lease: Lease, lane: BlockingLane, bounds: Bounds, trace: Any) -> BlockingConnection:
+    def _open(self, lease: Lease, lane: BlockingLane, bounds: Bounds, service: str, trace: Any) -> BlockingConnection:
         endpoint = lane.endpoint
-        security = self._secure(endpoint) if self._secure else None
+        try:
+            security = self._secure(endpoint, service) if self._secure else None
+        except (OSError, PeerRejected) as error:
+            raise TransportFailure(unconnected(error)) from error
         connection = BlockingConnection(endpoint, security, self._clock, self._limits, self._pooling)
         self._lanes.opened(lane, connection)
         lease.connection = connection
@@ -154,7 +159,7 @@ class BlockingEngine:
     ) -> BlockingReply:
         """Send, telling the `trace` extension of each step; what that raises is the caller's."""
         trace = request.extensions["trace"]
-        connection, lease = self._take(endpoint, bounds, trace)
+        connection, lease = self._take(endpoint, bounds, request.service, trace)
         reply = BlockingReply(connection, lease)
         try:
             with step(trace, "http11.send_request_headers", method=request.method, target=request.target):
