@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -145,6 +146,7 @@ async def test_the_bodys_deadline_holds_for_a_slow_reader_too(ours: Any, serve: 
 
 async def test_many_deadlines_at_once(ours: Any, serve: Callable[..., Server]) -> None:
     server = serve(after_request(Peer.stall))
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(32))
 
     async def one(seconds: float) -> None:
         began = time.monotonic()
