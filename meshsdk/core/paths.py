@@ -26,7 +26,7 @@ Rule 3: the query is cut off, the case is kept, an absolute-form target is its p
 | `%c0%ae`, `%ff` | unclear | not UTF-8; old decoders take the first for a dot (CVE-2008-2938) |
 | `#…`, spaces, letters beyond ASCII | unclear | RFC 9112 has none in a target; Envoy's CVE-2021-32779 |
 | `*`, `host:443`, `ftp://…` | unclear | no path to compare |
-| more than 1,024 characters or 16 readings | unclear | only where it is not one plain path; bounds what a request may cost |
+| more than 1,024 characters or 32 forms on the way | unclear | only where it is not one plain path; bounds what a request may cost |
 """  # noqa: E501 - a table's row is a line
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ _PLAIN = re.compile(r"[\w.~!$&'()*+,=:@/-]*+", re.ASCII)  # RFC 3986 pchar and s
 _ABSOLUTE = re.compile(r"https?://[^/\\?#]+", re.IGNORECASE)
 _TARGET = re.compile(r"[!-~]*")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})|(%)|([\"\\<>^`{|}])")
+_RAW = re.compile(r"[\"\\<>^`{|}]")
+_ODD = re.compile(r"//|/\.|\.(?:/|$)|;|%2F|%5C")
 _DOUBLED = re.compile(r"%25[0-9A-Fa-f]{2}")
 _CONTROL = re.compile(r"%(?:[01][0-9A-Fa-f]|7[Ff])")
 _BEYOND_ASCII = re.compile(r"(?:%[89A-F][0-9A-F])+")
@@ -48,7 +50,7 @@ _PARAMETERS = re.compile(r";[^/]*")
 _SLASHES = re.compile(r"/{2,}")
 _DECODED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:@")
 
-_MOST_READINGS = 16
+_MOST_FORMS = 32
 _MOST_CHARACTERS = 1024
 
 
@@ -71,7 +73,8 @@ def read(target: str) -> Paths:
     if _is_plain(path):
         return Paths((path,))
     try:
-        return Paths(_readings(spelled(_from_absolute(path))))
+        path = _from_absolute(path)
+        return Paths(_readings(path, spelled(path)))
     except ValueError as reason:
         return Paths(unclear=str(reason))
 
@@ -135,12 +138,16 @@ def spelled(path: str) -> str:
         raise ValueError("a character that must be escaped")
     if _CONTROL.search(path):
         raise ValueError("an escaped control character")
-    spelled = _ESCAPE.sub(_respell, path)
+    spelled = _respelled(path)
     if _DOUBLED.search(spelled):
         raise ValueError("a doubled escape")
     for run in _BEYOND_ASCII.findall(spelled):
         _check_utf8(run)
     return spelled
+
+
+def _respelled(path: str) -> str:
+    return _ESCAPE.sub(_respell, path) if "%" in path or _RAW.search(path) else path
 
 
 def _respell(found: re.Match[str]) -> str:
@@ -163,22 +170,28 @@ def _without_host(path: str) -> str:
     return "/" + path[2:].partition("/")[2] if path.startswith("//") else path
 
 
-def _readings(path: str) -> tuple[str, ...]:
-    """Everything that any servers in a row, each taking any of the steps, could make of it."""
+def _readings(path: str, first: str) -> tuple[str, ...]:
+    """Everything that any servers in a row, each taking any of the steps, could make of it.
+
+    Escapes are decoded at any point too, because it matters when: a server that resolves `..` first and decodes
+    `%2e%2e` afterwards sees another path than one that does it the other way round.
+    """
+    if not _ODD.search(first):
+        return (first,)
     if len(path) > _MOST_CHARACTERS:
         raise ValueError("more characters than an unusual path may have")
     found = dict.fromkeys((path, _without_host(path)))
     waiting = list(found)
     while waiting:
         known = waiting.pop()
-        for step in _STEPS:
+        for step in (_respelled, *_STEPS):
             further = step(known)
             if further not in found:
                 found[further] = None
                 waiting.append(further)
-        if len(found) > _MOST_READINGS:
+        if len(found) > _MOST_FORMS:
             raise ValueError("too many ways to be read")
-    return tuple(found)
+    return tuple(dict.fromkeys(map(_respelled, found)))
 
 
 def _settled(path: str) -> str:

@@ -54,6 +54,8 @@ def callers(peer: str | None, trust_domain: str) -> tuple[str, ...]:
     """Every exact source that names the caller."""
     if peer is None:
         return (ANONYMOUS,)
+    if not peer.startswith("spiffe://"):
+        return (ANYONE,)  # a name of another form may read like a service's, and is not one
     name = service(peer, trust_domain)
     return (peer, ANYONE) if name is None or name == ANONYMOUS else (peer, ANYONE, name)
 

@@ -20,7 +20,7 @@ __all__ = ["AccessRule", "Authorization", "HeaderMatch", "Match", "joined"]
 _PATH = r"/\*|/|(/([A-Za-z0-9_.~!$&'()+,=:@-]|%[0-9A-F]{2})+)+(/\*)?"
 _METHOD = re.compile(r"[A-Z][A-Z0-9_-]*")
 _HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, 5.6.2
-_RULE_NAME = re.compile(r"(?!default$)[!-~]([ -~]{0,98}[!-~])?")
+_RULE_NAME = re.compile(r"(?!default$)(_mesh\.)*[!-~]([ -~]{0,98}[!-~])?")  # `joined` puts `_mesh.` in front
 
 
 def _wrong(why: str) -> PydanticCustomError:
