@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from meshsdk import client as clients
+from meshsdk.client.readings import readings_of
 from meshsdk.config import Settings, load
 from meshsdk.discovery import Directory, ServiceStatus
 from meshsdk.discovery.background import Background
+from meshsdk.discovery.intentions import OwnIntentions
 from meshsdk.identity.contexts import consul_context
-from meshsdk.server.server import Server
+from meshsdk.identity.holder import Identity
+from meshsdk.identity.providers.consul import ConsulProvider
+from meshsdk.identity.providers.files import FileProvider
+from meshsdk.server.allow import narrowed
+from meshsdk.server.server import Server, Who
 from meshsdk.telemetry import otel, threads
 from meshsdk.telemetry.access_log import AccessLog
 from meshsdk.telemetry.context import current, remaining_deadline
@@ -29,7 +35,6 @@ if TYPE_CHECKING:
     import httpx
 
     from meshsdk.client.library import AsyncClientLibrary, AsyncTransportLibrary, ClientLibrary, TransportLibrary
-    from meshsdk.core.cluster import Cluster
     from meshsdk.core.strategy import Stop, Wait
     from meshsdk.server.asgi import ASGIApp, MeshASGI
     from meshsdk.server.wsgi import MeshWSGI, WSGIApp
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["Mesh", "open_consul"]
 
 C = TypeVar("C")  # a client
+F = TypeVar("F", bound=Callable[..., Any])  # a handler
 T = TypeVar("T")  # a transport
 
 _background = Background()
@@ -91,6 +97,9 @@ class Mesh:
         self.metrics.observe_gauges(self._readings)
         otel.export(self.metrics, self.settings.service)
         threads.follow()
+        self.identity = _identity(self.settings)
+        self._known_domain = ""
+        self._intentions = _intentions(self.settings)
         self._server: Server | None = None
 
     def __repr__(self) -> str:
@@ -204,6 +213,29 @@ class Mesh:
         """Put the mesh around any WSGI application; serve what is returned."""
         return self._served().wsgi(app)
 
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """For a WSGI development server, such as `app.run(ssl_context=mesh.ssl_context())`: its port takes the mesh's
+        callers then, and clear text too unless the policy is strict. None where the settings turn identity off.
+
+        gunicorn has its own way: `from meshsdk.server.gunicorn import *` in its configuration.
+        """
+        return None if self.identity is None else self._served().entrance.context()
+
+    def allow(self, from_: str | Iterable[str]) -> Callable[[F], F]:
+        """Let only some callers reach a handler, whatever else the policy allows; the others are answered with 403.
+
+            @app.post("/refund")
+            @mesh.allow(from_=["checkout"])
+            def refund(): ...
+
+        Args:
+            from_: services, SPIFFE ids (with `/*` at the end for all below), `*` for every verified caller.
+
+        Raises:
+            ValueError: one of them names nobody.
+        """
+        return lambda handler: narrowed(handler, from_, self._trust_domain)
+
     def peer(self) -> str | None:
         """Who is calling: the SPIFFE id that was verified for the request being served; None without one."""
         inbound = current.get()
@@ -224,13 +256,19 @@ class Mesh:
         """Leave the mesh: deregister, stop watching. Clients are closed by whoever made them."""
         if self._server is not None:
             self._server.close()
+        self._stop_following()
         self.directory.close()
 
     async def aclose(self) -> None:
         """The same from asyncio."""
         if self._server is not None:
             await self._server.aclose()
+        self._stop_following()
         await self.directory.aclose()
+
+    def _stop_following(self) -> None:
+        if self._intentions is not None:
+            self._intentions.close()
 
     def __enter__(self) -> Self:
         return self
@@ -256,13 +294,34 @@ class Mesh:
                 metrics=self.metrics,
                 sink=self._sink,
                 tracing=self._tracing,
-                access_log=lambda: self.directory.own_plan().access_log,
+                plan=self.directory.own_plan,
+                identity=self.identity,
+                who=self._who(),
             )
         return self._server
+
+    def _who(self) -> Who:
+        intentions = self._intentions
+        if intentions is None:
+            return Who(trust_domain=self._trust_domain, own_id=self._own_id)
+        return Who(intentions.current, intentions.await_known, self._trust_domain, self._own_id)
+
+    def _trust_domain(self) -> str:
+        """Our own; the last known one once our certificate has expired: kept connections go on."""
+        if self.identity is not None and (material := self.identity.material) is not None:
+            self._known_domain = material.trust_domain
+        return self._known_domain
+
+    def _own_id(self) -> str:
+        material = self.identity.material if self.identity is not None else None
+        return "" if material is None else str(material.spiffe_id)
 
     def _readings(self) -> Iterator[Reading]:
         if self._server is not None:
             yield Reading("mesh.server.unreadable_timeouts", (), self._server.intake.unreadable_timeouts)
+        if self.identity is not None:
+            for reading in self.identity.readings():
+                yield Reading(*reading)
         for status in self.directory.status():
             labels = (status.service,)
             yield Reading("mesh.registry.staleness", labels, status.age)
@@ -270,28 +329,29 @@ class Mesh:
             yield Reading("mesh.policy.rejected", labels, float(bool(status.policy_problem)))
             cluster = self.directory.peek(status.service)
             if cluster is not None:
-                yield from _readings_of(cluster)
+                yield from readings_of(cluster)
 
 
-def _readings_of(cluster: Cluster) -> Iterator[Reading]:
-    labels = (cluster.service,)
-    yield Reading("mesh.client.in_flight", labels, cluster.in_flight)
-    yield Reading("mesh.client.retry_budget", labels, cluster.budget_balance)
-    now = time.monotonic()
-    counts = dict.fromkeys(("healthy", "unhealthy", "ejected", "limbo"), 0)
-    for state in cluster.states():
-        endpoint = state.endpoint
-        counts[
-            "limbo"
-            if endpoint.limbo
-            else "unhealthy"
-            if not endpoint.healthy
-            else "ejected"
-            if state.ejected_until > now
-            else "healthy"
-        ] += 1
-    for name, count in counts.items():
-        yield Reading("mesh.client.endpoints", (cluster.service, name), count)
+def _identity(settings: Settings) -> Identity | None:
+    """Nothing is asked for before the first use."""
+    if settings.identity == "off":
+        return None
+    if settings.identity == "files":
+        paths = (Path(name or "") for name in (settings.tls_cert, settings.tls_key, settings.tls_ca))
+        return Identity(FileProvider(*paths), _background)
+    return Identity(ConsulProvider(lambda: open_consul(settings), settings.service), _background)
+
+
+def _intentions(settings: Settings) -> OwnIntentions | None:
+    """They are about identities that Consul gave."""
+    if settings.identity not in {"auto", "consul"}:
+        return None
+    return OwnIntentions(
+        lambda: open_consul(settings),
+        settings.service,
+        background=_background,
+        default_allow=settings.intention_default == "allow",
+    )
 
 
 def open_consul(settings: Settings) -> Consul:

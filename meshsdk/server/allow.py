@@ -35,20 +35,17 @@ def narrowed(handler: F, from_: Iterable[str], trust_domain: Callable[[], str]) 
     """
     access = narrow(from_, f"@mesh.allow on {getattr(handler, '__qualname__', handler)}")
 
-    if inspect.iscoroutinefunction(handler):
+    @wraps(handler)
+    async def aguarded(*args: Any, **kwargs: Any) -> Any:
+        _check(access, trust_domain())
+        return await handler(*args, **kwargs)
 
-        @wraps(handler)
-        async def guarded(*args: Any, **kwargs: Any) -> Any:
-            _check(access, trust_domain())
-            return await handler(*args, **kwargs)
-    else:
+    @wraps(handler)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        _check(access, trust_domain())
+        return handler(*args, **kwargs)
 
-        @wraps(handler)
-        def guarded(*args: Any, **kwargs: Any) -> Any:
-            _check(access, trust_domain())
-            return handler(*args, **kwargs)
-
-    return cast("F", guarded)
+    return cast("F", aguarded if inspect.iscoroutinefunction(handler) else guarded)
 
 
 def _check(access: Access, trust_domain: str) -> None:

@@ -11,16 +11,15 @@ from meshsdk.errors import AccessDenied
 from meshsdk.identity.peer import asgi_peer
 from meshsdk.identity.spiffe import SpiffeId
 from meshsdk.server.answers import Answer, method_not_allowed, overdue
+from meshsdk.server.entrance import Entrance
 from meshsdk.server.forwarded import XFCC
 from meshsdk.server.inbound import Intake, Page, ServedRequest
 from meshsdk.server.lifecycle import Lifecycle
 from meshsdk.server.route import route_of
+from meshsdk.server.verified import PEER
 from meshsdk.telemetry.context import current
 
-__all__ = ["PEER", "ASGIApp", "DeadlineBroken", "MeshASGI"]
-
-PEER = "meshsdk.peer"
-"""The extension under which a server of ours leaves who calls, read from the certificate once for each connection."""
+__all__ = ["ASGIApp", "DeadlineBroken", "MeshASGI"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -40,17 +39,23 @@ class MeshASGI:
         app: the application; anything that speaks ASGI 3.
         intake: where requests come in.
         lifecycle: the life of the process, told of the application's start and end; None leaves that out.
+        entrance: told what to serve to the mesh's callers, and on which loop; None leaves that out.
     """
 
-    def __init__(self, app: ASGIApp, intake: Intake, lifecycle: Lifecycle | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, intake: Intake, lifecycle: Lifecycle | None = None, entrance: Entrance | None = None
+    ) -> None:
         self.app = app
         self._intake = intake
         self._lifecycle = lifecycle
+        self._entrance = entrance
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one scope; kinds that are not known are the application's alone."""
         kind = scope["type"]
         if kind == "http":
+            if self._entrance is not None and not self._entrance.hosted:
+                self._entrance.host(self, {})  # under a server that runs no lifespan
             page = self._intake.pages.get(scope["path"])
             await (self._serve(scope, receive, send) if page is None else self._own(page, scope, send))
         elif kind == "websocket":
@@ -185,13 +190,23 @@ class MeshASGI:
         async def sending(message: Message) -> None:
             await send(message)
             if message["type"] == "lifespan.startup.complete":
+                self._host(scope)
                 lifecycle.started()
 
         try:
             await self.app(scope, receiving, sending)
         except BaseException:
+            self._host(scope)
             lifecycle.started()  # No lifespan in this application: servers go on without it, and so do we.
             raise
+
+    def _host(self, scope: Scope) -> None:
+        """The application as the server knows it: a framework's own object is around its middleware, and so around us.
+
+        What somebody wrapped around that object is not on the mesh's port; `mesh.asgi` goes around everything.
+        """
+        if self._entrance is not None:
+            self._entrance.host(scope.get("app") or self, scope.get("state") or {})
 
 
 class _Reply:

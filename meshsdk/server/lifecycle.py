@@ -6,7 +6,8 @@ Rule 2: on the first signal callers are told (maintenance), given the time to ha
 given on to the server, which closes the door and finishes what is in flight. Outgoing calls work all the while.
 Rule 3: an instance leaves Consul with its last worker (rule 2 of workers.py) unless another will take its place
 (supervisor.py). A forked child of a serving process is no part of it until it serves itself.
-Rule 4: Consul may be away: leaving never takes longer than `drain_wait` and one second.
+Rule 4: Consul may be away: leaving never takes longer than `drain_wait` and one second, and what requests in flight
+take on a port of our own.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from enum import StrEnum
 from weakref import WeakSet
 
 from meshsdk.config import Settings
 from meshsdk.discovery.background import Background
 from meshsdk.server.announce import CONSUL_WAIT, last_word, log_presence
+from meshsdk.server.entrance import Entrance
 from meshsdk.server.probe import ask, listens
 from meshsdk.server.scrape import MetricsPort
 from meshsdk.server.signals import Signals
@@ -40,6 +43,8 @@ ConsulFactory = Callable[[], Consul]
 # First tries come fast: the port opens some milliseconds after the import. Later ones cost a worker's turn each.
 _FIRST_PROBE, _FAST_PROBE, _SLOW_PROBE = 0.05, 1.0, 10.0
 _FAST_FOR = 60.0
+# Seconds until a change of the policy's tls.mode or of the certificate is acted upon.
+_FOLLOW = 0.5
 # Silence about a port that does not answer: imports of a large application take some seconds.
 _PATIENCE = 5.0
 
@@ -70,6 +75,7 @@ class Lifecycle:
         background: where everything here runs.
         consul: makes a client of Consul; called on the background loop.
         workers: the other processes behind the port.
+        entrance: where callers of the mesh come in.
         output: the text of the health check, such as the policy versions in force.
         beside: served while the process serves; None for nothing.
         legacy: what a sibling is to remember of this process, asked for at its end.
@@ -86,6 +92,7 @@ class Lifecycle:
         background: Background,
         consul: ConsulFactory,
         workers: Workers,
+        entrance: Entrance,
         output: Callable[[], str],
         beside: MetricsPort | None,
         legacy: Callable[[], str],
@@ -98,6 +105,7 @@ class Lifecycle:
         self._background = background
         self._consul = consul
         self._workers = workers
+        self._entrance = entrance
         self._output = output
         self._beside = beside
         self._legacy = legacy
@@ -174,7 +182,7 @@ class Lifecycle:
 
     @property
     def _patience(self) -> float:
-        return self._drain_wait + 2 * CONSUL_WAIT + 1.0
+        return self._drain_wait + 2 * CONSUL_WAIT + 1.0 + (self._drain_timeout if self._entrance.is_open else 0.0)
 
     def _end(self) -> Future[None] | None:
         self._leave.set()
@@ -224,7 +232,7 @@ class Lifecycle:
                 await self._until_serving(self._registration)
             if self._beside is not None and not self._leave.is_set:
                 beside = asyncio.create_task(self._beside.run())
-            if self._registration is not None and self._served.is_set:
+            if self._registration is not None and self._served.is_set and await self._admitted():
                 await self._present(self._registration)
             else:
                 await either(None, self._leave)
@@ -233,6 +241,7 @@ class Lifecycle:
         finally:
             if beside is not None:
                 beside.cancel()
+            await self._entrance.close(self._drain_timeout)
             await self._workers.close()
             await self._let_go()
 
@@ -265,16 +274,38 @@ class Lifecycle:
         """Be in Consul until the process leaves."""
         consul = self._consul()
         try:
-            heartbeat = Heartbeat(consul, registration, output=self._output, notify=log_presence)
-            beating = asyncio.create_task(heartbeat.run())
-            await either(None, self._leave)
-            # Before anybody is told that we leave: a beat under way would register anew what another takes out.
-            beating.cancel()
-            await asyncio.wait({beating})
+            heartbeat = await self._beat_until_leaving(consul, registration)
             self.phase = Phase.DRAINING
             await self._depart(heartbeat)
         finally:
             await consul.aclose()
+
+    async def _beat_until_leaving(self, consul: Consul, registration: Registration) -> Heartbeat:
+        """Tell Consul what is open, anew where that changes; return what it was told last."""
+        while True:
+            told = self._as_told(registration)
+            heartbeat = Heartbeat(consul, told, output=self._output, notify=log_presence)
+            beating = asyncio.create_task(heartbeat.run())
+            while not self._leave.is_set and self._as_told(registration) == told:
+                await either(_FOLLOW, self._leave)
+                await self._entrance.follow()
+            # Before anybody is told that we leave: a beat under way would register anew what another takes out.
+            beating.cancel()
+            await asyncio.wait({beating})
+            if self._leave.is_set:
+                return heartbeat
+
+    def _as_told(self, registration: Registration) -> Registration:
+        port, meta = self._entrance.told()
+        return replace(registration, port=port or registration.port, meta={**registration.meta, **meta})
+
+    async def _admitted(self) -> bool:
+        """Wait until callers may come in; False where the process leaves before."""
+        while not await self._entrance.follow():
+            await either(_FOLLOW, self._leave)
+            if self._leave.is_set:
+                return False
+        return True
 
     async def _depart(self, heartbeat: Heartbeat) -> None:
         loop = asyncio.get_running_loop()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from meshsdk.config import Settings
+from meshsdk.core.plan import Plan
 from meshsdk.discovery.background import Background
 from meshsdk.server.address import instance_id, own_address
 from meshsdk.server.announce import obeyed
 from meshsdk.server.answers import Answer
 from meshsdk.server.asgi import ASGIApp, MeshASGI
+from meshsdk.server.entrance import Certificate, Entrance
+from meshsdk.server.guard import Guard, Intentions
 from meshsdk.server.inbound import Intake, Page, RequestSink
 from meshsdk.server.instrument import instrument
 from meshsdk.server.lifecycle import ConsulFactory, Lifecycle, Phase, registration_of
@@ -21,7 +25,28 @@ from meshsdk.server.wsgi import MeshWSGI, WSGIApp
 from meshsdk.telemetry.metrics import Metrics
 from meshsdk.telemetry.tracing import Tracing
 
-__all__ = ["Server"]
+__all__ = ["Server", "Who"]
+
+
+async def _nothing(_seconds: float) -> None:
+    """There is nothing to wait for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """What access rules are read with.
+
+    Attributes:
+        intentions: of Consul, those in force; None where none is about this service.
+        known: waits, at most so many seconds, until the intentions are known.
+        trust_domain: our own; empty as long as it is not known.
+        own_id: our own SPIFFE id; empty as long as it is not known.
+    """
+
+    intentions: Callable[[], Intentions | None] = lambda: None
+    known: Callable[[float], Awaitable[None]] = _nothing
+    trust_domain: Callable[[], str] = str
+    own_id: Callable[[], str] = str
 
 
 class Server:
@@ -36,7 +61,9 @@ class Server:
         metrics: this process's counts, shown on the metrics page.
         sink: told of every request; metrics and access log are among its listeners.
         tracing: begins spans.
-        access_log: the setting in force for served requests: `off`, `errors` or `all`.
+        plan: the policy in force for this service; None knows of none, and restricts nothing.
+        identity: this process's certificate; None takes and lets in clear text only.
+        who: what rules are read with.
         clock: `time.monotonic` or one that agrees with it.
     """
 
@@ -50,7 +77,9 @@ class Server:
         metrics: Metrics,
         sink: RequestSink,
         tracing: Tracing,
-        access_log: Callable[[], str] = lambda: "off",
+        plan: Callable[[], Plan] | None = None,
+        identity: Certificate | None = None,
+        who: Who | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
@@ -62,11 +91,21 @@ class Server:
             {"state": self._state, "metrics": lambda _: self._scrape.own(), "inherit": self._inherit},
         )
         self._scrape = Scrape(metrics, self._workers)
+        who = who or Who()
+        guard = None if plan is None else Guard(plan, intentions=who.intentions, trust_domain=who.trust_domain)
+        self.entrance = Entrance(
+            settings,
+            identity=identity,
+            mode=(lambda: "permissive") if guard is None else lambda: guard.mode,
+            known=who.known,
+            alone=lambda: self._workers.alone,
+        )
         self.lifecycle = Lifecycle(
             registration_of(settings, instance, settings.address or own_address(settings.consul_url)),
             background=background,
             consul=consul,
             workers=self._workers,
+            entrance=self.entrance,
             output=lambda: obeyed(policy_versions()),
             beside=self._metrics_port(),
             legacy=self._scrape.own,
@@ -82,7 +121,10 @@ class Server:
             pages=self._pages(),
             seen=self.lifecycle.seen,
             closing=lambda: self.lifecycle.phase in {Phase.DRAINING, Phase.STOPPED},
-            access_log=access_log,
+            access_log=(lambda: "off") if plan is None else lambda: plan().access_log,
+            guard=guard,
+            explain=settings.explain_denials,
+            own_id=who.own_id if settings.forward_client_cert else None,
         )
 
     @property
@@ -100,7 +142,7 @@ class Server:
         if isinstance(app, MeshASGI):
             return app
         self.lifecycle.attach(signals=False)
-        return MeshASGI(app, self.intake, self.lifecycle)
+        return MeshASGI(app, self.intake, self.lifecycle, self.entrance)
 
     def wsgi(self, app: WSGIApp) -> MeshWSGI:
         """Put the mesh around a WSGI application."""

@@ -84,6 +84,11 @@ class Workers:
         if self._folder is not None:
             _leave(self._folder, question, text)
 
+    @property
+    def alone(self) -> bool:
+        """Whether there is surely no other; False where workers cannot find each other."""
+        return self._folder is not None and not self._others()
+
     async def any_serving(self) -> bool:
         """Whether another worker serves (rule 3)."""
         return any(answer in {SERVING, ""} for answer in await self.ask("state"))

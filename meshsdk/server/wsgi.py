@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from functools import lru_cache
@@ -12,6 +15,8 @@ from meshsdk.errors import AccessDenied
 from meshsdk.identity.peer import wsgi_peer
 from meshsdk.server.answers import Answer, method_not_allowed
 from meshsdk.server.inbound import Intake, Page, ServedRequest
+from meshsdk.server.sniffing import verified_of
+from meshsdk.server.verified import Verified
 from meshsdk.telemetry.context import current
 
 __all__ = ["ROUTE", "MeshWSGI", "WSGIApp"]
@@ -45,11 +50,17 @@ class MeshWSGI:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request."""
+        connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+        caller = None if connection is None else verified_of(connection)
+        if caller is not None and caller.expired:
+            return _hang_up(connection, start_response)
+        if isinstance(connection, socket.socket) and not isinstance(connection, ssl.SSLSocket):
+            _in_clear_text(environ)
         path = _path(environ)
         page = self._intake.pages.get(path)
         if page is not None:
             return self._own(page, environ, start_response)
-        request = self._admit(path, environ)
+        request = self._admit(path, environ, caller)
         if request.refusal is not None:
             request.status = request.refusal.status
             request.end()
@@ -81,7 +92,7 @@ class MeshWSGI:
             current.reset(token)
         return _watched(body, request, environ)
 
-    def _admit(self, path: str, environ: Environ) -> ServedRequest:
+    def _admit(self, path: str, environ: Environ, caller: Verified | None) -> ServedRequest:
         port = environ.get("SERVER_PORT", "")
         return self._intake.admit(
             environ["REQUEST_METHOD"],
@@ -90,7 +101,7 @@ class MeshWSGI:
             scheme=environ["wsgi.url_scheme"],
             server=(environ.get("SERVER_NAME", ""), int(port) if port.isdecimal() else None),
             client=environ.get("REMOTE_ADDR", ""),
-            peer=wsgi_peer(environ),
+            peer=wsgi_peer(environ) if caller is None else caller.peer,
             target=environ.get("RAW_URI") or environ.get("REQUEST_URI") or _quoted(environ),
         )
 
@@ -177,6 +188,24 @@ def _file(body: Any, request: ServedRequest, environ: Environ) -> Iterable[bytes
 def _end(request: ServedRequest, environ: Environ, error: BaseException | None) -> None:
     request.route = environ.get(ROUTE, "")
     request.end(error)
+
+
+def _in_clear_text(environ: Environ) -> None:
+    """A server whose port takes both says https for all; a proxy before it may say so with right."""
+    if environ["wsgi.url_scheme"] == "https" and "HTTP_X_FORWARDED_PROTO" not in environ:
+        environ["wsgi.url_scheme"] = "http"
+        environ.pop("HTTPS", None)
+
+
+def _hang_up(connection: Any, start_response: StartResponse) -> Iterable[bytes]:
+    """End a connection whose caller's certificate has expired, without an answer: callers try those again elsewhere.
+
+    A server closes it when it can no longer write; the socket's own `shutdown` would take TLS away under it.
+    """
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+    start_response("403 Forbidden", [("Content-Length", "0")])
+    return [b""]
 
 
 def _quoted(environ: Environ) -> str:

@@ -1,0 +1,298 @@
+"""Where the mesh's callers come in: a port of our own beside an ASGI server's, or the port of a WSGI server that takes
+TLS by our context; and what callers are told of it in the registry.
+
+Rule 1  Our own port is opened after the application's own has answered a request of this process: importing an
+        application, or running its lifespan in a test, opens nothing.
+Rule 2  It follows the policy while the process lives: `off` closes it. Without a certificate it is not opened, unless
+        the policy is `strict`: then clear text would be refused anyway.
+Rule 3  What is registered is what is open now. `mesh-tls` is only told while there is a certificate to show.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import os
+import ssl
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Protocol, TypeVar
+from weakref import WeakSet
+
+from meshsdk.config import Settings
+from meshsdk.server.listener import Listener, Serves
+from meshsdk.server.sniffing import SniffingContext
+
+__all__ = ["META", "Certificate", "Entrance", "entrance_at"]
+
+log = logging.getLogger("meshsdk.server")
+
+META = "mesh-tls"
+"""The registration's meta that says a port takes mutual TLS: `strict` or `permissive`."""
+
+LOOP_WAIT = 2.0
+"""Seconds the application's loop has to answer; one that blocks for longer is asked again later."""
+
+_FAILURE_LOOK = 0.1  # seconds between two looks whether it has failed
+
+T = TypeVar("T")
+
+
+class Certificate(Protocol):
+    """What is asked of `meshsdk.identity.holder.Identity` here."""
+
+    @property
+    def material(self) -> object | None:
+        """What is in force; None before the first and after its end."""
+        ...
+
+    def server_context(self) -> ssl.SSLContext:
+        """For handshakes, following what is in force."""
+        ...
+
+    async def await_ready(self, seconds: float) -> bool:
+        """Wait for the first material, from any event loop."""
+        ...
+
+    @property
+    def failures(self) -> Mapping[str, int]:
+        """How often getting material failed, by kind."""
+        ...
+
+
+class Entrance:
+    """The way in for one served application.
+
+    Args:
+        settings: identity, port, mesh_port, tls_host, address, first_wait.
+        identity: the certificate; None where the settings turn it off.
+        mode: the policy in force: `strict`, `permissive` or `off`.
+        known: waits, at most so many seconds, until everything is known that decides who may pass.
+        alone: whether no other process of this instance serves on this machine.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        identity: Certificate | None,
+        mode: Callable[[], str],
+        known: Callable[[float], Awaitable[None]],
+        alone: Callable[[], bool],
+    ) -> None:
+        self._settings = settings
+        self._identity = identity
+        self._mode = mode
+        self._known = known
+        self._alone = alone
+        self._own_port = False
+        self._sniffing = SniffingContext(self._current)
+        self._told = ""
+        self.forked()
+        _entrances.add(self)
+
+    def forked(self) -> None:
+        """What each process starts with."""
+        self.hosted = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._serve: Callable[[], Serves] | None = None
+        self._listener: Listener | None = None
+        self._asked = False
+
+    @property
+    def port(self) -> int | None:
+        """The application's own."""
+        return self._settings.port
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a port of our own is open."""
+        return self._listener is not None
+
+    # --- told by the adapters -------------------------------------------------------------------------------
+
+    def host(self, app: Any, state: dict[str, Any]) -> None:
+        """Remember what to serve, and on which loop: the running one.
+
+        Args:
+            app: an ASGI application whose lifespan somebody else runs.
+            state: what that lifespan left for requests.
+        """
+        self.hosted = True
+        if self._identity is None or self._settings.mesh_port is None:
+            return
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:
+            log.warning("the mesh's own port needs asyncio; this server runs another loop, so it takes clear text only")
+            return
+        self._serve = lambda: _serving(app, state)
+
+    def context(self) -> SniffingContext:
+        """For a server that takes TLS on the application's own port, in clear text as well."""
+        self._own_port = True
+        return self._sniffing
+
+    def _current(self) -> ssl.SSLContext | None:
+        if self._identity is None or self._mode() == "off":
+            return None
+        return self._identity.server_context()
+
+    # --- on the background loop -----------------------------------------------------------------------------
+
+    async def follow(self) -> bool:
+        """Open or close as policy and certificate have it; say whether the process may be registered now."""
+        if self._identity is None:
+            self._warn_of_strict("identity is off in its settings")
+            return True
+        if not self._asked:
+            self._asked = True
+            await asyncio.gather(self._first_certificate(self._identity), self._known(self._settings.first_wait))
+        mode, certified = self._mode(), self._identity.material is not None
+        if mode == "off":
+            await self._shut(0.0)
+        elif self._listener is None and not self._own_port and (certified or mode == "strict"):
+            await self._open(self._identity)
+        if not self._takes_tls:
+            self._warn_of_strict("this server takes clear text only")
+        if mode == "off" or self._settings.identity == "auto":
+            return True
+        if not (certified and self._takes_tls):
+            self._tell(f"not registered: {self._lack(certified=certified)}")
+        return certified and self._takes_tls
+
+    def told(self) -> tuple[int | None, dict[str, str]]:
+        """The port and the meta that callers are to be told of now; None for the application's own port."""
+        mode = self._mode()
+        if self._identity is None or mode == "off" or not self._takes_tls:
+            return None, {}
+        shown = self._identity.material is not None or mode == "strict"
+        return self._listener.port if self._listener is not None else None, {META: mode} if shown else {}
+
+    async def close(self, seconds: float) -> None:
+        """Close our own port; requests in flight have so many seconds."""
+        await self._shut(seconds)
+        self._loop = None
+
+    @property
+    def _takes_tls(self) -> bool:
+        return self._own_port or self._listener is not None
+
+    async def _first_certificate(self, identity: Certificate) -> None:
+        """Wait for it, at most `first_wait`; no longer than it takes Consul to say that it has no CA (it is logged)."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.first_wait
+        while not identity.failures and loop.time() < deadline:
+            if await identity.await_ready(_FAILURE_LOOK):
+                return
+
+    async def _open(self, identity: Certificate) -> None:
+        port = self._settings.mesh_port
+        if self._loop is None or self._serve is None or port is None:
+            return
+        serve, context = self._serve, identity.server_context()
+
+        async def opening() -> Listener:
+            made = Listener(
+                serve(), context=context, strict=lambda: self._mode() == "strict", host=self._host(), port=port
+            )
+            await made.open(alone=self._alone())
+            return made
+
+        try:
+            self._listener = await self._on(self._loop, opening, LOOP_WAIT)
+        except ImportError as error:
+            self._tell(f"the mesh's own port is not opened: {error}; pip install 'meshsdk[server]'")
+        except OSError as error:
+            self._tell(
+                f"the mesh's own port is not opened: {error.strerror or error}; give another one (MESH_TLS_PORT)"
+            )
+        if self._listener is not None:
+            log.info("port %d takes the mesh's callers (tls.mode: %s)", port, self._mode())
+
+    async def _shut(self, seconds: float) -> None:
+        listener, self._listener = self._listener, None
+        if listener is None or self._loop is None:
+            return
+        await self._on(self._loop, lambda: listener.close(seconds), LOOP_WAIT + seconds)
+
+    async def _on(
+        self, loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[Any, Any, T]], seconds: float
+    ) -> T | None:
+        """Run something on the application's loop; None where it has ended or does not answer."""
+        alive: asyncio.Event = asyncio.Event()
+        here = asyncio.get_running_loop()
+
+        async def answering() -> T:
+            here.call_soon_threadsafe(alive.set)
+            return await work()
+
+        coroutine = answering()
+        try:
+            future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+        except RuntimeError:  # it is closed
+            coroutine.close()
+            return None
+        try:
+            async with asyncio.timeout(LOOP_WAIT):
+                await alive.wait()
+            async with asyncio.timeout(seconds):
+                return await asyncio.wrap_future(future)
+        except TimeoutError:
+            future.cancel()
+            log.debug("the application's loop does not answer")
+            return None
+
+    def _host(self) -> str:
+        if self._settings.tls_host:
+            return self._settings.tls_host
+        try:
+            loopback = ipaddress.ip_address(self._settings.address).is_loopback
+        except ValueError:
+            return ""
+        return self._settings.address if loopback else ""
+
+    def _lack(self, *, certified: bool) -> str:
+        if not certified:
+            state = getattr(self._identity, "state", None)
+            return getattr(state, "reason", "") or "there is no certificate"
+        return "this server takes no TLS; use `meshsdk run`, or see the documentation of your server"
+
+    def _warn_of_strict(self, why: str) -> None:
+        if self._mode() == "strict":
+            self._tell(
+                f"the policy is tls.mode: strict and {why}: every request is refused; under gunicorn put"
+                " `from meshsdk.server.gunicorn import *` into its configuration"
+            )
+
+    def _tell(self, words: str) -> None:
+        if words != self._told:
+            self._told = words
+            log.warning("%s: %s", self._settings.service, words)
+
+
+def _serving(app: Any, state: dict[str, Any]) -> Serves:
+    from meshsdk.server.protocol import Serving  # imports uvicorn
+
+    return Serving(app, state)
+
+
+_entrances: WeakSet[Entrance] = WeakSet()
+
+
+def entrance_at(port: int) -> Entrance | None:
+    """The entrance of the application that is served on a port; where none has said so, the only one there is."""
+    found = list(_entrances)
+    at_port = [entrance for entrance in found if entrance.port == port]
+    if at_port:
+        return at_port[0]
+    return found[0] if len(found) == 1 else None
+
+
+def _after_fork() -> None:
+    for entrance in list(_entrances):
+        entrance.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
