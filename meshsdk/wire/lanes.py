@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
+from weakref import WeakSet
 
 from meshsdk.core.model import Endpoint
 
@@ -37,7 +38,7 @@ _SWEEP_EVERY = 30.0
 _FORGET_AFTER = 60.0
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Lane(Generic[C, G]):
     """One endpoint's connections; changes only under the lock of its `Lanes`.
 
@@ -65,6 +66,7 @@ class Lanes(Generic[C, G]):
         self._gate = gate
         self._lock = threading.Lock()
         self._lanes: dict[tuple[str, int, str], Lane[C, G]] = {}
+        self._retired: WeakSet[Lane[C, G]] = WeakSet()  # those with connections in use
         self._spent: deque[C] = deque()
         self._swept_at = 0.0
 
@@ -126,15 +128,16 @@ class Lanes(Generic[C, G]):
         """Forget every endpoint, and spend every connection, in use or not."""
         with self._lock:
             for key in tuple(self._lanes):
-                lane = self._lanes[key]
                 self._drop(key)
+            for lane in tuple(self._retired):
                 for connection in tuple(lane.open):
                     self._spend(lane, connection)
 
     def inherited(self) -> list[C]:
         """In a forked child: every connection. The lock is a new one, as nobody here would ever release the old."""
         self._lock = threading.Lock()
-        return [connection for lane in self._lanes.values() for connection in lane.open] + list(self._spent)
+        lanes = (*self._lanes.values(), *self._retired)
+        return [connection for lane in lanes for connection in lane.open] + list(self._spent)
 
     def spent(self) -> C | None:
         """A connection that is now to be closed, None when there is no more; each is returned once."""
@@ -159,6 +162,8 @@ class Lanes(Generic[C, G]):
         lane.retired = True
         while lane.idle:
             self._spend(lane, lane.idle.pop())
+        if lane.open:
+            self._retired.add(lane)
 
     def _spend(self, lane: Lane[C, G], connection: C) -> None:
         lane.open.discard(connection)

@@ -102,6 +102,14 @@ def test_a_retired_lane_keeps_nothing(good: bool) -> None:
     assert close_spent(lanes) == [connection]
 
 
+def test_draining_ends_what_retired_lanes_still_carry() -> None:
+    lanes: Lanes[Fake, int] = Lanes(int)
+    _, connection = send(lanes)
+    lanes.retire([endpoint(1)])
+    lanes.drain()
+    assert close_spent(lanes) == [connection]
+
+
 class Traffic(RuleBasedStateMachine):
     """Invariant: every connection ever opened is in use, idle in a living lane, or returned once to be closed."""
 
