@@ -176,7 +176,7 @@ class _Reader:
             return One(self._class())
         if character == ".":
             return One(_others([(10, 10)]))
-        return One(self._escape() if character == "\\" else ((ord(character),) * 2,))
+        return One(self._escape() if character == "\\" else _just(character))
 
     def _group(self) -> Part:
         opened = self._take(_GROUP)
@@ -206,7 +206,7 @@ class _Reader:
             character = _CONTROLS[character]
         elif not character or character.isalnum() or not character.isascii():
             self._refuse(f"an escape \\{character} that is not taken")
-        return ((ord(character),) * 2,)
+        return _just(character)
 
     def _class(self) -> Ranges:
         """What stands in brackets."""
@@ -233,9 +233,20 @@ class _Reader:
         if self._text.startswith("[:", self._at):
             self._refuse("a class by name; write its letters, such as [a-z],")
         self._at += 1
-        return self._escape() if character == "\\" else ((ord(character),) * 2,)
+        return self._escape() if character == "\\" else _just(character)
 
     def _span(self, low: Ranges, high: Ranges) -> Ranges:
-        if len(low) > 1 or len(high) > 1 or low[0][0] != low[0][1] or high[0][0] != high[0][1] or low > high:
+        first, last = _only(low), _only(high)
+        if first is None or last is None or first > last:
             self._refuse("a range that is none")
-        return ((low[0][0], high[0][0]),)
+        return ((first, last),)
+
+
+def _just(character: str) -> Ranges:
+    return ((ord(character), ord(character)),)
+
+
+def _only(ranges: Ranges) -> int | None:
+    """The one character of these ranges, None where they have more."""
+    codes = {code for run in ranges for code in run}
+    return min(codes) if len(codes) == 1 else None

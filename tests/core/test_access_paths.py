@@ -154,6 +154,8 @@ def test_deny_never_matches_less_than_the_path_as_it_was_sent(target, rule):
 def test_readings(target, readings):
     assert set(read(target).readings) == set(readings)
     assert read(target).readings[0] == readings[0]
+    assert passes("deny", "/nowhere/*", target)
+    assert passes("allow", "/*", target)
 
 
 @pytest.mark.parametrize(
