@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from meshsdk import client as clients
 from meshsdk.client.readings import readings_of
+from meshsdk.client.securing import Securing
 from meshsdk.config import Settings, load
 from meshsdk.discovery import Directory, ServiceStatus
 from meshsdk.discovery.background import Background
@@ -98,6 +99,7 @@ class Mesh:
         otel.export(self.metrics, self.settings.service)
         threads.follow()
         self.identity = _identity(self.settings)
+        self._securing = Securing(self.identity, self.directory.peek, self.settings.first_wait)
         self._known_domain = ""
         self._intentions = _intentions(self.settings)
         self._server: Server | None = None
@@ -127,7 +129,9 @@ class Mesh:
         Raises:
             ConfigError: an option that would have no effect or take calls away from the mesh, or another module.
         """
-        transport = clients.library(library).MeshTransport(self.directory, tracing=self._tracing, engine=engine)
+        transport = clients.library(library).MeshTransport(
+            self.directory, tracing=self._tracing, security=self._securing, engine=engine
+        )
         return clients.client(transport, **options)
 
     @overload
@@ -140,7 +144,9 @@ class Mesh:
     ) -> httpx.AsyncClient: ...
     def async_client(self, *, library: Any = None, engine: clients.EngineName = clients.DEFAULT, **options: Any) -> Any:
         """An `httpx.AsyncClient` whose calls to mesh services follow the policy; as `client`."""
-        transport = clients.library(library).AsyncMeshTransport(self.directory, tracing=self._tracing, engine=engine)
+        transport = clients.library(library).AsyncMeshTransport(
+            self.directory, tracing=self._tracing, security=self._securing, engine=engine
+        )
         return clients.async_client(transport, **options)
 
     @overload
@@ -170,7 +176,7 @@ class Mesh:
             ConfigError: one of them is not what is asked for here.
         """
         made = clients.library(library).MeshTransport
-        return made(self.directory, tracing=self._tracing, engine=engine, egress=egress)
+        return made(self.directory, tracing=self._tracing, security=self._securing, engine=engine, egress=egress)
 
     @overload
     def async_transport(
@@ -193,7 +199,7 @@ class Mesh:
     ) -> Any:
         """A transport for an `httpx.AsyncClient` of your own; as `transport`."""
         made = clients.library(library).AsyncMeshTransport
-        return made(self.directory, tracing=self._tracing, engine=engine, egress=egress)
+        return made(self.directory, tracing=self._tracing, security=self._securing, engine=engine, egress=egress)
 
     # --- being called -----------------------------------------------------------------------------------------------
 

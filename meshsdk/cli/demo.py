@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -15,7 +16,7 @@ import typer
 from rich.text import Text
 
 from meshsdk.cli.console import Exit, clean, codes, fail, out, part_of
-from meshsdk.cli.demo_load import CALLS, Load, first_timeout, load_of
+from meshsdk.cli.demo_load import CALLS, Load, first_status, first_timeout, load_of
 from meshsdk.errors import ConfigError, MeshError
 from meshsdk.mesh import Mesh
 from meshsdk_registry import Consul, RegistryError
@@ -47,7 +48,7 @@ class DemoFailed(MeshError):
 
 
 def demo() -> None:
-    """Show discovery, balancing, a crash without a failed call, a live policy change, and life without Consul."""
+    """Show discovery, balancing, a crash without a failed call, live policy, identities, and life without Consul."""
     with part_of("examples"):
         from meshsdk.cli.demo_stage import Stage
     started = time.monotonic()
@@ -85,12 +86,16 @@ async def _story(stage: Stage) -> None:
         await _balancing(http, ports)
         await _crash(stage, http, ports)
         await _policy(stage, http)
+        await _identity(stage, mesh, http)
         await _without_consul(stage, mesh, http)
 
 
 async def _discovery(stage: Stage, mesh: Mesh, http: httpx.AsyncClient) -> set[int]:
     _title("1 Discovery", f"services register in Consul and find each other by name ({stage.agent.url})")
-    wanted = {"payments": {stage.start_flask() for _ in range(3)}, "checkout": {stage.start_fastapi()}}
+    wanted = {
+        "payments": {stage.start_flask() for _ in range(3)},
+        "checkout": {stage.mesh_port(stage.start_fastapi())},
+    }
 
     async def all_found() -> bool:
         for service in wanted:
@@ -160,8 +165,30 @@ async def _policy(stage: Stage, http: httpx.AsyncClient) -> None:
         raise DemoFailed(f"the change took {obeyed - written:.2f} s; the promise is under {PROMISE:g} s")
 
 
+async def _identity(stage: Stage, mesh: Mesh, http: httpx.AsyncClient) -> None:
+    _title("5 Identity", "every call above was encrypted, and both ends proved who they are, by Consul's CA")
+    for service in ("payments", "checkout"):
+        answer = await http.get(f"http://{service}/whoami")
+        tls = answer.extensions["network_stream"].get_extra_info("ssl_object")
+        if tls is None:
+            raise DemoFailed(f"the connection to {service} is not encrypted")
+        names = [value for kind, value in tls.getpeercert().get("subjectAltName", ()) if kind == "URI"]
+        _line(service, f"{tls.version()}, {' '.join(map(_short, names))}")
+    async with Consul(stage.agent.url) as consul:
+        await consul.put_intention("demo", "checkout", "deny")
+        denied = await first_status(http, "http://checkout/whoami", 403)
+        await consul.delete_intention("demo", "checkout")
+    if denied is None:
+        raise DemoFailed("no call was denied within 2 s of the intention that denies them")
+    identity = mesh.identity.material.spiffe_id if mesh.identity and mesh.identity.material else "nobody"
+    _line(
+        "denied",
+        f"{1000 * denied:.0f} ms after `meshsdk intention deny demo checkout`: 403 for {_short(str(identity))}",
+    )
+
+
 async def _without_consul(stage: Stage, mesh: Mesh, http: httpx.AsyncClient) -> None:
-    _title("5 Without Consul", "the registry is stopped; calls go on with what is known")
+    _title("6 Without Consul", "the registry is stopped; calls go on with what is known")
     await asyncio.to_thread(stage.agent.stop)
 
     async def noticed() -> bool:
@@ -198,6 +225,11 @@ def _shown(load: Load, remark: str = "") -> Load:
     if load.errors:
         raise DemoFailed(f"{len(load.errors)} of {load.calls} calls failed, such as: {load.errors[0]}")
     return load
+
+
+def _short(spiffe_id: str) -> str:
+    """Without the middle: trust domains are long, and namespace and datacenter are the same for all."""
+    return re.sub(r"://(.{8})[^/]*/.*/svc/", r"://\1…/svc/", spiffe_id)
 
 
 def _ports(ports: set[int]) -> str:

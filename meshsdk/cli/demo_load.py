@@ -13,7 +13,7 @@ from meshsdk.errors import DeadlineExceeded
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["CALLS", "Load", "first_timeout", "load_of"]
+__all__ = ["CALLS", "Load", "first_status", "first_timeout", "load_of"]
 
 CALLS = 300
 AT_ONCE = 6
@@ -73,3 +73,13 @@ async def first_timeout(http: httpx.AsyncClient, url: str) -> tuple[float, Deadl
             break
     await asyncio.gather(*calls)
     return found.result() if found.done() else None
+
+
+async def first_status(http: httpx.AsyncClient, url: str, status: int) -> float | None:
+    """Call every 5 ms for 2 s; return after how many seconds the first call began that was answered with `status`."""
+    started = time.monotonic()
+    while (began := time.monotonic()) < started + 2:
+        if (await http.get(url)).status_code == status:
+            return began - started
+        await asyncio.sleep(0.005)
+    return None

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import IO
 
 import meshsdk
-from meshsdk.config import inherited_environment
+from meshsdk.config import inherited_environment, load
 from meshsdk.errors import ConfigError
 from meshsdk_registry.agent import AgentThread, running_agent
 
@@ -90,6 +90,12 @@ class Stage:
         """Start one instance of the FastAPI example under uvicorn; its port is the answer."""
         port = _free_port()
         return self._start("fastapi", port, ["uvicorn", "app:app", "--port", str(port), "--log-level", "warning"])
+
+    def mesh_port(self, port: int) -> int:
+        """Where callers in the mesh find the FastAPI instance that was started at `port`."""
+        found = load({"service": "checkout", "port": port}, {}).mesh_port
+        assert found is not None
+        return found
 
     def kill(self, port: int) -> None:
         """End the instance at `port` and its workers at once, as a crash or the kernel's memory killer would."""

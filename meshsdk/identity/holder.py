@@ -166,7 +166,7 @@ class Identity:
         return self._server
 
     def wait_ready(self, timeout: float) -> bool:
-        """Wait at most `timeout` seconds for the first material; say whether there is one that is valid."""
+        """Wait at most `timeout` seconds for the provider's first answer; say whether it brought valid material."""
         self.start()
         self._renewal.wait(timeout)
         return self.material is not None
@@ -252,6 +252,7 @@ class Identity:
 
     def _fail(self, trouble: Trouble) -> None:
         self.failures[trouble.kind] = self.failures.get(trouble.kind, 0) + 1
+        self._renewal.answered()
         if trouble.words != self._trouble:
             self._trouble = trouble.words
             self._tell(trouble)

@@ -94,9 +94,13 @@ class Renewal:
 
     def came(self) -> None:
         """Material came: let those who wait for the first one go on, and reckon its ages."""
+        self.answered()
+        self.wake()
+
+    def answered(self) -> None:
+        """The provider has said something, material or trouble: those who wait need not wait for more."""
         if not self._ready.done():
             self._ready.set_result(None)
-        self.wake()
 
     def wake(self) -> None:
         """Look at the clock now; on the loop."""
@@ -104,7 +108,7 @@ class Renewal:
             self._woken.set()
 
     def wait(self, timeout: float) -> None:
-        """Wait at most `timeout` seconds for the first material."""
+        """Wait at most `timeout` seconds for the provider's first answer."""
         if not self._loop.is_current:
             wait((self._ready,), timeout)
 
