@@ -12,7 +12,7 @@ from typing import Any
 
 from meshsdk.errors import ConfigError
 
-__all__ = ["SERVICE_NAME", "Settings", "inherited_environment", "load"]
+__all__ = ["SERVICE_NAME", "Settings", "export", "inherited_environment", "load", "run_target"]
 
 SERVICE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """A service's name is a DNS label in small letters (RFC 1035, 2.3.1): it is a host name in URLs."""
@@ -132,6 +132,22 @@ def load(overrides: Mapping[str, Any], environ: Mapping[str, str] | None = None)
 def inherited_environment() -> dict[str, str]:
     """Return a copy of the process's environment without its mesh settings, for a child with settings of its own."""
     return {name: value for name, value in os.environ.items() if name not in _VARIABLES}
+
+
+def export(**variables: str) -> None:
+    """Set variables for the rest of this process and for what it starts."""
+    os.environ.update(variables)
+
+
+def run_target() -> str:
+    """The application that `meshsdk run` puts a mesh around, as `module:attribute`; set by that command alone.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if target := os.environ.get("MESH_RUN_TARGET"):
+        return target
+    raise ConfigError("MESH_RUN_TARGET is not set: this module is for `meshsdk run module:app`")
 
 
 def _from_environment(environ: Mapping[str, str], mistakes: list[str]) -> dict[str, Any]:

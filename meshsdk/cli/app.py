@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from meshsdk.cli import ca, check, demo, dev, endpoints, intention, policy, services, sidecar
+from meshsdk.cli import run as serve
 from meshsdk.cli.console import Exit, fail, out, tolerant
 from meshsdk.errors import ConfigError, MeshError
 from meshsdk_registry import RegistryError, Unreachable
@@ -46,6 +47,7 @@ app = typer.Typer(
 )
 app.command(epilog=demo.EXITS)(demo.demo)
 app.command(epilog=dev.EXITS)(dev.dev)
+app.command(epilog=serve.EXITS)(serve.run)
 app.command(epilog=services.EXITS)(services.services)
 app.command(epilog=endpoints.EXITS)(endpoints.endpoints)
 app.command(epilog=check.EXITS)(check.check)

@@ -23,7 +23,7 @@ from meshsdk.config import Settings
 from meshsdk.server.listener import Listener, Serves
 from meshsdk.server.sniffing import SniffingContext
 
-__all__ = ["META", "Certificate", "Entrance", "entrance_at"]
+__all__ = ["META", "Certificate", "Entrance", "entrance_at", "entrances"]
 
 log = logging.getLogger("meshsdk.server")
 
@@ -278,6 +278,11 @@ def _serving(app: Any, state: dict[str, Any]) -> Serves:
 
 
 _entrances: WeakSet[Entrance] = WeakSet()
+
+
+def entrances() -> list[Entrance]:
+    """Those of this process: one for each Mesh that serves an application."""
+    return list(_entrances)
 
 
 def entrance_at(port: int) -> Entrance | None:

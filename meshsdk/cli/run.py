@@ -1,0 +1,135 @@
+"""`meshsdk run module:app`: an application under a real server, with the mesh's TLS on."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from meshsdk.cli.console import codes, fail, part_of, say
+from meshsdk.cli.target import load_target, spoken
+from meshsdk.config import export, load
+from meshsdk.errors import ConfigError, MeshError
+from meshsdk.server.entrance import entrances
+
+__all__ = ["EXITS", "arguments", "run"]
+
+EXITS = codes("stopped by SIGTERM or Ctrl-C, drained", "the port is taken, or the server broke off", consul=False)
+
+DEFAULT_PORT = 8000
+"""As uvicorn and gunicorn."""
+
+THREADS = 8
+"""Of a WSGI worker: a handler that waits for another service must not keep the next request waiting."""
+
+
+def run(
+    target: Annotated[str, typer.Argument(metavar="MODULE:APP", help="The ASGI or WSGI application.")],
+    rest: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[-- OPTIONS]", help="Options of the server's own: uvicorn's for ASGI, else gunicorn's."
+        ),
+    ] = None,
+    *,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="The port; else the application's own Mesh or MESH_PORT says.")
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="The address of that port. ASGI: 127.0.0.1, as callers come in by a port of the mesh's own."
+            " WSGI: all, as they come in by this one."
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each process; WSGI only.")] = THREADS,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Start anew when the code changes; for development.")
+    ] = False,
+) -> None:
+    """Serve an application with the mesh around it: uvicorn for ASGI, gunicorn for WSGI.
+
+    An application without a Mesh of its own gets one, as MESH_SERVICE and the other settings say.
+    """
+    if reload and workers > 1:
+        raise ConfigError("--reload starts one process anew: leave --workers out, or --reload")
+    sys.path.insert(0, str(Path.cwd()))
+    if port is not None:
+        export(MESH_PORT=str(port))
+    app = load_target(target)
+    kind = spoken(app)
+    port = _port(port)
+    name = _served(target, port)
+    address = host or ("127.0.0.1" if kind == "asgi" or _on_loopback() else "0.0.0.0")
+    _check_free(address, port)
+    with part_of("server"):
+        importlib.import_module("uvicorn" if kind == "asgi" else "gunicorn")
+    say(f"{target} ({kind.upper()}) at http://{address}:{port}")
+    words = arguments(kind, name, address, port, workers=workers, threads=threads, reload=reload)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # In place of this process: signals, the exit code and everything it writes are the server's own.
+    os.execv(sys.executable, [sys.executable, "-m", *words, *(rest or ())])
+
+
+def arguments(kind: str, name: str, host: str, port: int, *, workers: int, threads: int, reload: bool) -> list[str]:
+    """The server's command line, without the interpreter.
+
+    Args:
+        kind: `asgi` or `wsgi`.
+        name: what to serve, as `module:attribute`.
+    """
+    if kind == "asgi":
+        words = ["uvicorn", name, "--host", host, "--port", str(port)]
+        return [*words, "--reload"] if reload else [*words, "--workers", str(workers)]
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    words = ["gunicorn", name, "--bind", address, "--config", "python:meshsdk.server.gunicorn"]
+    words += ["--workers", str(workers), "--threads", str(threads), "--no-control-socket"]
+    return [*words, "--reload"] if reload else words
+
+
+def _port(given: int | None) -> int:
+    """The port that is said to callers must be the one that is served."""
+    own = next((entrance.port for entrance in entrances() if entrance.port is not None), None)
+    if given is not None and own not in {None, given}:
+        raise ConfigError(f"--port {given}, and the application's Mesh says port={own}: give one of them")
+    return own or given or load({"service": "meshsdk-run"}).port or DEFAULT_PORT
+
+
+def _served(target: str, port: int) -> str:
+    """What the server imports: the application itself, if it has a Mesh that knows its port."""
+    if entrances():
+        if all(entrance.port is None for entrance in entrances()):
+            say("hint: the application's Mesh has no port, so nobody is told of it: give --port, MESH_PORT or port=")
+        return target
+    export(MESH_PORT=str(port), MESH_RUN_TARGET=target)
+    try:
+        load({})
+    except MeshError as error:
+        raise ConfigError(f"{target} has no Mesh, and none can be made for it from the settings: {error}") from error
+    return "meshsdk.cli.served:app"
+
+
+def _on_loopback() -> bool:
+    return load({"service": "meshsdk-run"}).address in {"127.0.0.1", "::1", "localhost"}
+
+
+def _check_free(host: str, port: int) -> None:
+    """Before the server does: gunicorn tries five times and fills the screen."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        hint = "give another --port, or end what uses this one" if taken else "give another --host or --port"
+        fail(f"cannot listen at {host}:{port}: {error.strerror or error}", hint)
+        raise typer.Exit(1) from error
