@@ -53,12 +53,12 @@ class Securing:
     def wait_ready(self) -> None:
         """Give the identity time to come, before a service's first call."""
         if self._identity is not None:
-            self._identity.wait_ready(self._first_wait)
+            self._identity.wait_answer(self._first_wait)
 
     async def await_ready(self) -> None:
         """The same from any event loop."""
         if self._identity is not None:
-            await self._identity.await_ready(self._first_wait)
+            await self._identity.await_answer(self._first_wait)
 
     def __call__(self, endpoint: Endpoint, service: str) -> Security | None:
         """How to secure a new connection to `endpoint`; None for clear text.

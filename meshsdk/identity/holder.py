@@ -166,10 +166,20 @@ class Identity:
         return self._server
 
     def wait_ready(self, timeout: float) -> bool:
-        """Wait at most `timeout` seconds for the provider's first answer; say whether it brought valid material."""
+        """Wait at most `timeout` seconds for the first material; say whether there is some that is valid."""
         self.start()
         self._renewal.wait(timeout)
         return self.material is not None
+
+    def wait_answer(self, timeout: float) -> None:
+        """Wait at most `timeout` seconds until there is material, or a reason why there is none."""
+        self.start()
+        self._renewal.wait(timeout, answer=True)
+
+    async def await_answer(self, seconds: float) -> None:
+        """The same from any event loop."""
+        self.start()
+        await self._renewal.await_ready(seconds, answer=True)
 
     async def await_ready(self, seconds: float) -> bool:
         """The same from any event loop."""

@@ -77,7 +77,8 @@ class Renewal:
         self._life: Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._woken: asyncio.Event | None = None
-        self._ready: Future[None] = Future()
+        self._ready: Future[None] = Future()  # material came
+        self._heard: Future[None] = Future()  # or trouble
 
     def forked(self) -> None:
         """Rule 2."""
@@ -95,24 +96,26 @@ class Renewal:
     def came(self) -> None:
         """Material came: let those who wait for the first one go on, and reckon its ages."""
         self.answered()
+        if not self._ready.done():
+            self._ready.set_result(None)
         self.wake()
 
     def answered(self) -> None:
-        """The provider has said something, material or trouble: those who wait need not wait for more."""
-        if not self._ready.done():
-            self._ready.set_result(None)
+        """The provider has said something, material or trouble."""
+        if not self._heard.done():
+            self._heard.set_result(None)
 
     def wake(self) -> None:
         """Look at the clock now; on the loop."""
         if self._woken is not None:
             self._woken.set()
 
-    def wait(self, timeout: float) -> None:
-        """Wait at most `timeout` seconds for the provider's first answer."""
+    def wait(self, timeout: float, *, answer: bool = False) -> None:
+        """Wait at most `timeout` seconds for the first material, or for the first `answer` of either kind."""
         if not self._loop.is_current:
-            wait((self._ready,), timeout)
+            wait((self._heard if answer else self._ready,), timeout)
 
-    async def await_ready(self, seconds: float) -> None:
+    async def await_ready(self, seconds: float, *, answer: bool = False) -> None:
         """The same from any event loop."""
         loop = asyncio.get_running_loop()
         opened = asyncio.Event()
@@ -121,7 +124,7 @@ class Renewal:
             with contextlib.suppress(RuntimeError):  # a loop that is closed has nobody left who waits
                 loop.call_soon_threadsafe(opened.set)
 
-        self._ready.add_done_callback(tell)
+        (self._heard if answer else self._ready).add_done_callback(tell)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await opened.wait()

@@ -38,16 +38,17 @@ def test_the_first_material_is_waited_for(background: Background, ca: Pair):
 
 
 async def test_the_first_material_is_waited_for_on_a_loop(background: Background, ca: Pair):
-    identity = Identity(Scripted(material("web", ca)), background)
+    identity = Identity(Scripted(Trouble("away", "x"), material("web", ca)), background)
     assert await identity.await_ready(10)
     await identity.aclose()
 
 
-async def test_trouble_is_an_answer_too(background: Background, ca: Pair):
+async def test_trouble_is_an_answer_too(background: Background):
     identity = Identity(Scripted(Trouble("away", "x")), background)
     began = time.monotonic()
-    assert not await identity.await_ready(30)
-    assert not identity.wait_ready(30)
+    await identity.await_answer(30)
+    identity.wait_answer(30)
+    assert identity.failures == {"away": 1}
     assert time.monotonic() - began < 10
     await identity.aclose()
 
