@@ -155,6 +155,7 @@ def test_valid_replies_are_read_as_they_are_meant(exchange: Exchange, cuts: list
 @example(Reply("GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + b"z" * 20_000), [])
 @example(Reply("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok\r\n"), [])
 @example(Reply("GET", b"HTTP/1.1 200 OK\r\nContent-Length: %b2\r\n\r\nok" % (b"0" * 5000)), [])
+@example(Reply("GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%b\r\n\r\n" % (b"0" * 25)), [])  # harmless
 @example(Reply("HEAD", b"HTTP/1.1 101 Go\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"), [])
 @example(Reply("GET", b"HTTP/1.1 101 Go\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nraw"), [80])
 def test_damaged_replies_are_read_as_h11_does_or_refused(reply: Reply, cuts: list[int]) -> None:

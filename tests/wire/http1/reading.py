@@ -76,3 +76,30 @@ def cut(data: bytes, cuts: Sequence[int]) -> list[bytes]:
     """`data` in pieces that end at `cuts`, which may be any numbers."""
     ends = sorted({end % (len(data) + 1) for end in cuts} | {len(data)})
     return [data[start:end] for start, end in zip([0, *ends], ends, strict=False) if end > start]
+
+
+# --- the same whole and byte by byte -------------------------------------------------------------------
+
+OK = b"HTTP/1.1 200 OK\r\n"
+OLD = b"HTTP/1.0 200 OK\r\n"
+CODED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+SIZED = b"Content-Length: 2\r\n\r\nok"
+CHUNKS = b"2\r\nok\r\n0\r\n\r\n"
+
+
+def whole_and_bytewise(data: bytes, method: str = "GET", limits: Limits | None = None) -> Read | Refused:
+    whole = read([data], method, limits)
+    assert read(bytewise(data), method, limits) == whole
+    return whole
+
+
+def accepted(data: bytes, method: str = "GET", limits: Limits | None = None) -> Read:
+    found = whole_and_bytewise(data, method, limits)
+    assert isinstance(found, Read), found
+    return found
+
+
+def refused(data: bytes, method: str = "GET", limits: Limits | None = None) -> str:
+    found = whole_and_bytewise(data, method, limits)
+    assert isinstance(found, Refused), found
+    return found.words
