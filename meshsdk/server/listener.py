@@ -21,12 +21,16 @@ from typing import Any, Protocol
 
 from meshsdk.server.answers import UNVERIFIED, Answer
 
-__all__ = ["HANDSHAKE", "WAITING", "Listener", "Serves"]
+__all__ = ["GOODBYE", "HANDSHAKE", "WAITING", "Listener", "Serves"]
 
 log = logging.getLogger("meshsdk.server")
 
 HANDSHAKE = 5.0
 WAITING = 256
+
+GOODBYE = 0.5
+"""Seconds a caller has to answer TLS's close: one whose connection is idle in a pool does not read it."""
+
 TLS_HANDSHAKE = b"\x16"
 
 _BACKLOG = 2048  # as uvicorn
@@ -176,7 +180,11 @@ class Listener:
                 if first == TLS_HANDSHAKE:
                     kept = True  # closed by its transport from here on
                     await loop.connect_accepted_socket(
-                        self._serving.protocol, connection, ssl=self._context, ssl_handshake_timeout=HANDSHAKE
+                        self._serving.protocol,
+                        connection,
+                        ssl=self._context,
+                        ssl_handshake_timeout=HANDSHAKE,
+                        ssl_shutdown_timeout=GOODBYE,
                     )
                 elif first and self._strict():
                     await _refuse(connection)
