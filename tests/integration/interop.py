@@ -1,8 +1,8 @@
-"""Programs that are not ours, with identities of Consul's CA: Consul's own proxy and Envoy; and what they call and serve.
+"""Programs with identities of Consul's CA that are not ours, Consul's own proxy and Envoy, and applications for them.
 
 Consul decides for both of them who may call: its proxy asks the agent at each connection, and so does Envoy here, as
-Consul before 1.9 has it configured (`ext_authz`). Consul 1.8 speaks the second version of that interface and Envoy 1.40
-the third only. They differ in their name, so one more listener of the same Envoy writes the other name and passes it on.
+Consul before 1.9 has it configured (`ext_authz`). Consul 1.8 speaks the second version of that interface, Envoy 1.40
+only the third, and they differ in their name: one more listener of the same Envoy writes the other and passes it on.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Identities against what others wrote: Consul's own proxy and Envoy call our strict service and are called by us.
 
-`payments` knows nothing of the mesh and stands behind Consul's proxy and behind Envoy, each with mutual TLS. `ledger` is
-ours, under uvicorn, `strict`. `checkout` calls both: by our engines, and from behind Consul's proxy and Envoy.
+`payments` knows nothing of the mesh and stands behind Consul's proxy and behind Envoy, each with mutual TLS. `ledger`
+is ours, under uvicorn, `strict`. `checkout` calls both: with us, and from behind Consul's proxy and Envoy.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import pytest
 
+from meshsdk import Mesh
 from meshsdk.client.securing import TLS_META, Securing
 from meshsdk.core.model import Endpoint, TransportFailure
-from meshsdk.discovery.background import Background
-from meshsdk.identity import Identity
-from meshsdk.identity.providers.consul import ConsulProvider
+from meshsdk.wire.aio import AsyncioEngine
 from meshsdk.wire.engine import Request
+from meshsdk.wire.security import Security
 from meshsdk_registry import Consul
 from tests.integration.interop import Certified, called, connect_proxy, envoy_pair, unmeshed
 from tests.integration.programs import ConsulView, Site, Starter, until
 from tests.real_consul import RealConsul, free_ports
-from tests.wire.callers import OURS, within
+from tests.wire.callers import OURS, Awaiting, within
 from tests.wire.real_servers import Started
 
 LARGE = bytes(range(256)) * 8192  # 2 MiB: over a hundred TLS records
@@ -43,19 +44,32 @@ class Stage:
     """Everything that runs.
 
     Attributes:
-        identity: of `checkout`, in this process.
+        mesh: of `checkout`, in this process.
         payments: the ports of `payments` that take mutual TLS, by whose they are.
         ledger: the port of `ledger` that takes mutual TLS.
         outbound: the ports in clear text that lead from `checkout` to `ledger`, by whose they are.
         app: counts what reaches `payments` itself.
+        calls: by `checkout`, in this process.
     """
 
     consul: ConsulView
-    identity: Identity
+    mesh: Mesh
     payments: dict[str, int]
     ledger: int
     outbound: dict[str, int]
     app: Site
+    calls: httpx.Client
+
+    @property
+    def id(self) -> str:
+        """The SPIFFE id of `checkout`."""
+        assert self.mesh.identity
+        assert self.mesh.identity.material
+        return str(self.mesh.identity.material.spiffe_id)
+
+    def secure(self, endpoint: Endpoint, service: str) -> Security | None:
+        """As `checkout` secures its connections."""
+        return Securing(self.mesh.identity, lambda _: None)(endpoint, service)
 
     def intend(self, destination: str, action: Any) -> None:
         """Say whether `checkout` may call `destination`; None takes that away."""
@@ -100,13 +114,18 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             ledger=ports["ledger"],
         )
         start("envoy", pair, ports["out envoy"])
-        background = Background("interop")
-        stack.callback(background.stop, 5)
-        identity = Identity(ConsulProvider(lambda: Consul(running.url), "checkout"), background)
-        stack.callback(identity.close)
-        assert identity.wait_ready(15), identity.state
+        caller = Mesh(
+            "checkout",
+            consul_url=running.url,
+            identity="consul",
+            state_dir=folder / "caller",
+            runtime_dir=folder / "run",
+        )
+        mesh = stack.enter_context(caller)
+        assert mesh.identity
+        assert mesh.identity.wait_ready(15), mesh.identity.state
         ways = [{whose: ports[f"{way} {whose}"] for whose in FRONTS} for way in ("in", "out")]
-        yield Stage(consul, identity, ways[0], ports["ledger"], ways[1], app)
+        yield Stage(consul, mesh, ways[0], ports["ledger"], ways[1], app, stack.enter_context(mesh.client()))
 
 
 def _serve_ledger(stack: ExitStack, consul: ConsulView, folder: Any, port: int) -> None:
@@ -132,15 +151,16 @@ def _serve_ledger(stack: ExitStack, consul: ConsulView, folder: Any, port: int) 
 async def ours(request: pytest.FixtureRequest, stage: Stage) -> Any:
     """Calls by one of our engines as `checkout`."""
     kind, engine = OURS[request.param]
-    wire = kind(engine, secure=Securing(stage.identity, {}.get))
+    wire = kind(engine, secure=stage.secure)
     yield wire
     await wire.end()
 
 
-async def send(wire: Any, port: int, service: str, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-    """One call to an instance that says it takes mutual TLS only."""
+async def send(wire: Any, port: int, service: str, body: bytes | None = None) -> tuple[int, bytes]:
+    """One call to an instance that says it takes mutual TLS only: who calls, or an echo of `body`."""
+    method, path = ("GET", b"/who") if body is None else ("POST", b"/echo")
     endpoint = Endpoint(f"{service}-{port}", "127.0.0.1", port, meta={TLS_META: "strict"})
-    request = Request(method, path.encode(), [(b"Host", service.encode())], body, {}, service)
+    request = Request(method, path, [(b"Host", service.encode())], body or b"", {}, service)
     reply = await wire.send(endpoint, request, within(15))
     try:
         return reply.status, await wire.read(reply)
@@ -154,16 +174,39 @@ async def send(wire: Any, port: int, service: str, method: str, path: str, body:
 @pytest.mark.parametrize("whose", FRONTS)
 async def test_our_engines_call(stage: Stage, ours: Any, whose: str) -> None:
     port = stage.payments[whose]
-    assert await send(ours, port, "payments", "GET", "/who") == (200, b'{"peer":null}')
-    assert await send(ours, port, "payments", "POST", "/echo", LARGE) == (200, LARGE)
+    assert await send(ours, port, "payments") == (200, b'{"peer":null}')
+    assert await send(ours, port, "payments", LARGE) == (200, LARGE)
 
 
 @pytest.mark.parametrize("whose", FRONTS)
 async def test_who_is_not_the_service_that_was_called_is_sent_nothing(stage: Stage, ours: Any, whose: str) -> None:
     before = len(stage.app.hits)
     with pytest.raises(TransportFailure, match=r"the peer is spiffe://.*/svc/payments; it should be service orders"):
-        await send(ours, stage.payments[whose], "orders", "GET", "/who")
+        await send(ours, stage.payments[whose], "orders")
     assert len(stage.app.hits) == before
+
+
+async def test_our_clients_call(stage: Stage) -> None:
+    """Found in Consul as instances that take mutual TLS, under a policy that takes nothing else."""
+    stage.consul.policy("payments", "{version: 1, tls: {mode: strict}, load_balancing: {algorithm: round-robin}}")
+    for port in stage.payments.values():
+        stage.consul.add("payments", port, Meta={TLS_META: "strict"})
+    url, reached = "http://payments/who", set()
+    with stage.mesh.client() as http:
+        for _ in range(4):
+            reply = await asyncio.to_thread(http.get, url)
+            reached.add((reply.status_code, *_server(reply)))
+    async with stage.mesh.async_client() as awaiting:
+        for _ in range(4):
+            reply = await awaiting.get(url)
+            reached.add((reply.status_code, *_server(reply)))
+    assert reached == {(200, "127.0.0.1", port) for port in stage.payments.values()}
+
+
+def _server(reply: httpx.Response) -> tuple[str, int]:
+    """Where it came from."""
+    address: tuple[str, int] = reply.extensions["network_stream"].get_extra_info("server_addr")
+    return address
 
 
 # --- calling us -----------------------------------------------------------------------------------------
@@ -172,10 +215,7 @@ async def test_who_is_not_the_service_that_was_called_is_sent_nothing(stage: Sta
 @pytest.mark.parametrize("whose", FRONTS)
 def test_our_strict_service_is_called(stage: Stage, whose: str) -> None:
     status, body = called(stage.outbound[whose], "GET", "/who")
-    assert (status, json.loads(body)["peer"]) == (
-        200,
-        stage.identity.material and str(stage.identity.material.spiffe_id),
-    )
+    assert (status, json.loads(body)) == (200, {"peer": stage.id})
     assert called(stage.outbound[whose], "POST", "/echo", LARGE) == (200, LARGE)
 
 
@@ -186,16 +226,20 @@ def test_our_strict_service_takes_nothing_in_clear_text(stage: Stage) -> None:
 # --- intentions -----------------------------------------------------------------------------------------
 
 
-async def by_us(stage: Stage, port: int, service: str) -> str:
-    """A call on a new connection: proxies ask Consul at the beginning of each."""
-    kind, engine = OURS["asyncio"]
-    wire = kind(engine, secure=Securing(stage.identity, {}.get))
+async def to(stage: Stage, whose: str) -> str:
+    """A call of ours on a new connection: proxies ask Consul at the beginning of each."""
+    wire = Awaiting(AsyncioEngine, secure=stage.secure)
     try:
-        return str((await send(wire, port, service, "GET", "/who"))[0])
+        return str((await send(wire, stage.payments[whose], "payments"))[0])
     except TransportFailure:
         return "refused"
     finally:
-        await wire.end()
+        await wire.close()
+
+
+async def between_us(stage: Stage) -> str:
+    """On a connection that is kept."""
+    return str((await asyncio.to_thread(stage.calls.get, "http://ledger/who")).status_code)
 
 
 async def from_behind(port: int) -> str:
@@ -206,16 +250,16 @@ async def from_behind(port: int) -> str:
 
 
 CALLS: dict[str, tuple[str, str, Callable[[Stage], Awaitable[str]]]] = {
-    "us to Consul's proxy": ("payments", "refused", lambda stage: by_us(stage, stage.payments["consul"], "payments")),
-    "us to Envoy": ("payments", "refused", lambda stage: by_us(stage, stage.payments["envoy"], "payments")),
+    "us to Consul's proxy": ("payments", "refused", lambda stage: to(stage, "consul")),
+    "us to Envoy": ("payments", "refused", lambda stage: to(stage, "envoy")),
     "Consul's proxy to us": ("ledger", "403", lambda stage: from_behind(stage.outbound["consul"])),
     "Envoy to us": ("ledger", "403", lambda stage: from_behind(stage.outbound["envoy"])),
-    "us to us": ("ledger", "403", lambda stage: by_us(stage, stage.ledger, "ledger")),
+    "us to us": ("ledger", "403", between_us),
 }
 
 
 @pytest.mark.parametrize("which", CALLS)
-async def test_intentions_take_effect(stage: Stage, which: str, record_property: Callable[[str, object], None]) -> None:
+async def test_intentions_take_effect(stage: Stage, which: str) -> None:
     destination, refused, call = CALLS[which]
     assert await call(stage) == "200"
     try:
@@ -226,6 +270,6 @@ async def test_intentions_take_effect(stage: Stage, which: str, record_property:
             while (came := await call(stage)) != outcome:
                 assert came in told, came
                 assert time.monotonic() - began < FORCE, f"{which}: still {came} after {action}"
-            record_property(f"{which}: {action}", f"{time.monotonic() - written:.3f} s after {written - began:.3f} s")
+            print(f"{which}: {action} in {time.monotonic() - began:.3f} s, {written - began:.3f} s of them to write it")
     finally:
         await asyncio.to_thread(stage.intend, destination, None)
