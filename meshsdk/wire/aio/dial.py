@@ -17,6 +17,9 @@ __all__ = ["dial"]
 # RFC 8305, 5: a second address is tried while the first has not answered for so long.
 _STAGGER = 0.25
 
+# Seconds a peer has to answer TLS's close; asyncio would keep the socket for 30 where it does not.
+_GOODBYE = 1.0
+
 
 async def dial(endpoint: Endpoint, security: Security | None, make: Callable[[], Connection]) -> Connection:
     """Open a connection; bounded by the caller.
@@ -37,6 +40,7 @@ async def dial(endpoint: Endpoint, security: Security | None, make: Callable[[],
             sock=sock,
             ssl=security.context if security else None,
             server_hostname=security.server_hostname if security else None,
+            ssl_shutdown_timeout=_GOODBYE if security else None,
         )
     except BaseException:
         sock.close()
