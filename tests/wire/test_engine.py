@@ -224,3 +224,13 @@ def test_a_loop_that_was_just_closed_is_forgotten(serve: Callable[..., Server], 
     assert len(engine._loops._loops) == 1
     del loop
     gc.collect()  # a loop that was not shut down leaves its sockets to the collector, which complains of them
+
+
+@pytest.mark.parametrize("value", [b"close", b"Close", b"keep-alive, close"])
+async def test_no_request_follows_one_that_said_close(wire: Any, serve: Callable[..., Server], value: bytes) -> None:
+    server = serve(answering())
+    for _ in range(2):
+        answer = await wire.send(at(server), get(None, "GET", (b"Connection", value)), within(5))
+        await wire.read(answer)
+        await wire.let_go(answer)
+    assert server.connections == 2

@@ -75,6 +75,7 @@ class Connection(asyncio.Protocol):
         idle_since: when it became free.
         opened: when it was opened.
         uploading: the request's body is still being sent.
+        last: the request at hand said that no other will follow.
         stuck: what was written lies here, because the peer does not read.
     """
 
@@ -94,6 +95,7 @@ class Connection(asyncio.Protocol):
         "_unstuck",
         "_watch",
         "idle_since",
+        "last",
         "opened",
         "reader",
         "stuck",
@@ -107,6 +109,7 @@ class Connection(asyncio.Protocol):
         self.reader = ResponseReader(limits)
         self.opened = self.idle_since = self._heard_at = clock()
         self.uploading = False
+        self.last = False
         self.stuck = False
         self._owner = owner
         self._watch = watch
@@ -341,7 +344,7 @@ class Connection(asyncio.Protocol):
             self.resume()
         if receiver.status == 101:
             self.transport.pause_reading()  # until whoever asked for the upgrade takes over, or closes
-        elif self.reader.reusable and not self.uploading and not self._gone:
+        elif self.reader.reusable and not (self.uploading or self.last or self._gone):
             self._owner.release(self)
         else:
             self.close()

@@ -151,6 +151,7 @@ async def _wait(pool: Pool, bounds: Bounds) -> Connection:
 def _start(connection: Connection, request: Request, head: Head, bounds: Bounds) -> AsyncioReply:
     """Send the request, or begin to, over a connection that was just found alive."""
     reply = AsyncioReply(connection)
+    connection.last = head.closes
     body = cast("bytes | AsyncIterable[bytes]", request.body)
     if isinstance(body, bytes) and not head.expects:
         connection.start(reply, request.method, head.data + body if body else head.data, bounds)

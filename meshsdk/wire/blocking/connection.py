@@ -56,6 +56,7 @@ class BlockingConnection:
         "_closed",
         "_endpoint",
         "_idle_since",
+        "_last",
         "_limit_age",
         "_limit_idle",
         "_phase",
@@ -90,6 +91,7 @@ class BlockingConnection:
         self._sent = 0
         self._sent_before = 0
         self._whole = True
+        self._last = False
         self._closed = False
 
     # --- for the lanes and the engine -----------------------------------------------------------------
@@ -102,7 +104,7 @@ class BlockingConnection:
     @property
     def reusable(self) -> bool:
         """The reply is complete, and another request may follow."""
-        return self._whole and self._reader.reusable
+        return self._whole and self._reader.reusable and not self._last
 
     def _quiet(self) -> bool:
         """Whether nothing came but, under TLS, its own messages: 1.3 sends tickets unasked (RFC 8446, 4.6.1)."""
@@ -144,6 +146,7 @@ class BlockingConnection:
         self._bounds = bounds
         self._phase = Phase.NOT_WRITTEN
         self._sent_before = self._sent
+        self._last = head.closes
         self._reader.expect(method, into)
         if isinstance(body, bytes) and not head.expects:
             self._whole = self._write(into, head.data + body if body else head.data)

@@ -24,8 +24,14 @@ _CONTROL_IN_HEAD = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 # No body is longer than 2**64 bytes.
 _DIGITS = 20
 
-_PLAIN, _HOST, _LENGTH, _CODING, _EXPECT = range(5)
-_SPECIAL = {b"host": _HOST, b"content-length": _LENGTH, b"transfer-encoding": _CODING, b"expect": _EXPECT}
+_PLAIN, _CONNECTION, _HOST, _LENGTH, _CODING, _EXPECT = range(6)
+_SPECIAL = {
+    b"connection": _CONNECTION,
+    b"host": _HOST,
+    b"content-length": _LENGTH,
+    b"transfer-encoding": _CODING,
+    b"expect": _EXPECT,
+}
 
 # What is known of names seen before: most requests of a process carry the same dozen. Bounded, as names may come from
 # outside.
@@ -49,11 +55,13 @@ class Head:
         data: up to and with the empty line.
         length: of the body in bytes; `Framing.CHUNKED` where it goes in chunks.
         expects: the body is to wait for `100 Continue` (RFC 9110, 10.1.1).
+        closes: it says `Connection: close`, so no other request may follow (RFC 9112, 9.6).
     """
 
     data: bytes
     length: int
     expects: bool
+    closes: bool = False
 
 
 def write_head(method: str, target: bytes, fields: Sequence[tuple[bytes, bytes]], length: int | None) -> Head:
@@ -69,14 +77,16 @@ def write_head(method: str, target: bytes, fields: Sequence[tuple[bytes, bytes]]
     hosts = 0
     said: bytes | None = None
     coding: bytes | None = None
-    expects = False
+    expects = closes = False
     known = _names
     for name, value in fields:
         kind = known.get(name)
         if kind is None:
             kind = _learn(name)
         if kind:
-            if kind == _HOST:
+            if kind == _CONNECTION:
+                closes |= value != b"keep-alive" and _says_close(value)
+            elif kind == _HOST:
                 hosts += 1
             elif kind == _EXPECT:
                 expects = value.lower() == b"100-continue"
@@ -91,11 +101,14 @@ def write_head(method: str, target: bytes, fields: Sequence[tuple[bytes, bytes]]
     lines.append(b"\r\n")
     data = b"\r\n".join(lines)
     breaks = len(lines)
-    if data.count(b"\n") != breaks or data.count(b"\r") != breaks or _CONTROL_IN_HEAD.search(data):
+    broken = data.count(b"\n") != breaks or data.count(b"\r") != breaks or _CONTROL_IN_HEAD.search(data)
+    if broken or not target or b" " in target or b"\t" in target or not target.isascii():
         raise _unfit(target, fields)
-    if not target or b" " in target or b"\t" in target or not target.isascii():
-        raise _unfit(target, fields)
-    return Head(data, framing, expects and framing != 0)
+    return Head(data, framing, expects and framing != 0, closes)
+
+
+def _says_close(value: bytes) -> bool:
+    return any(option.strip() == b"close" for option in value.lower().split(b","))
 
 
 def _framing(said: bytes | None, coding: bytes | None, length: int | None, lines: list[bytes]) -> int:
