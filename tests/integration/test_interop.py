@@ -95,9 +95,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         app = stack.enter_context(Site(unmeshed()))
         _serve_ledger(stack, consul, folder, ports["ledger"])
 
-        def start(name: str, command: list[str], *ready: int) -> None:
-            for port in ready:
-                stack.enter_context(Started(name, command, port, folder)).ready()
+        def start(name: str, command: list[str], port: int) -> None:
+            stack.enter_context(Started(name, command, port, folder)).ready()
 
         inbound = ("-listen", f"127.0.0.1:{ports['in consul']}", "-service-addr", f"127.0.0.1:{app.port}")
         start("payments", connect_proxy(running.url, "payments", *inbound), ports["in consul"])
@@ -141,7 +140,7 @@ def _serve_ledger(stack: ExitStack, consul: ConsulView, folder: Any, port: int) 
         return [(one["Port"], one["Meta"].get(TLS_META)) for one in found] == [(port, "strict")]
 
     until(listed, about=lambda: program.log)
-    # Consul's proxy looks for ports that take Connect's certificates, and is told of ours.
+    # Consul's proxy looks only at what is registered as taking Connect's certificates; this says so of the same port.
     entry = {"Name": "ledger-mesh", "Kind": "connect-proxy", "Address": "127.0.0.1", "Port": port}
     body = {**entry, "Proxy": {"DestinationServiceName": "ledger"}}
     consul.ask("PUT", "agent/service/register", json.dumps(body).encode())
