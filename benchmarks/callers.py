@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 import aiohttp
 import httpx
 import httpx2
 
-from benchmarks.servers import Stage
+from benchmarks.servers import Stage, identity
 from meshsdk.client import AsyncMeshTransport, MeshTransport, async_client, client
-from meshsdk.core.model import Endpoint
+from meshsdk.client.securing import TLS_META, Securing
+from meshsdk.core.model import Endpoint, Snapshot
 from meshsdk.core.plan import Plan
 from meshsdk.policy.effective import DEFAULTS
 from meshsdk.telemetry.access_log import AccessLog
@@ -27,7 +29,19 @@ from meshsdk.wire.aio import AsyncioEngine as AsyncEngine
 from meshsdk.wire.blocking import BlockingEngine
 from meshsdk.wire.engine import Bounds, Request
 
-__all__ = ["ASYNC", "SYNC", "AsyncCaller", "Caller", "begin_trace", "ours", "ours_sync"]
+__all__ = [
+    "ASYNC",
+    "SYNC",
+    "AsyncCaller",
+    "AsyncHttpx",
+    "Caller",
+    "Httpx",
+    "at",
+    "begin_trace",
+    "ours",
+    "ours_sync",
+    "stock",
+]
 
 
 class AsyncCaller(Protocol):
@@ -89,26 +103,36 @@ class Httpx:
         self.http.close()
 
 
-def _stock(module: Any) -> dict[str, Any]:
+def stock(module: Any) -> dict[str, Any]:
     """As it comes, but free to keep the connections it has opened: 20 by default, and it would reconnect at 64."""
     return {"limits": module.Limits(max_connections=100, max_keepalive_connections=100), "trust_env": False}
 
 
-def _directory(stage: Stage, plan: Plan) -> StaticDirectory:
-    """Three instances, and the sinks that a `Mesh` has."""
+def _mesh(stage: Stage, plan: Plan, secured: bool) -> tuple[StaticDirectory, Securing | None]:
+    """Three instances, the sinks that a `Mesh` has, and an identity where they are called over mutual TLS."""
     sink: Fanout[Any] = Fanout(Metrics().sink, AccessLog("bench"))
-    return StaticDirectory({"payments": [f"127.0.0.1:{port}" for port in stage.ports]}, plan=plan, sink=sink)
+    found = [f"127.0.0.1:{port}" for port in (stage.secured if secured else stage.ports)]
+    directory = StaticDirectory({"payments": found}, plan=plan, sink=sink)
+    if not secured:
+        return directory, None
+    cluster = directory.cluster("payments")
+    endpoints = tuple(replace(each, meta={TLS_META: "strict"}) for each in cluster.snapshot.endpoints)
+    cluster.update(Snapshot("payments", endpoints))
+    return directory, Securing(identity(stage.caller), directory.peek)
 
 
-def ours(stage: Stage, plan: Plan = DEFAULTS) -> AsyncHttpx:
+def ours(stage: Stage, plan: Plan = DEFAULTS, *, secured: bool = False) -> AsyncHttpx:
     """The mesh under httpx, by default under the built-in policy, which has every feature on."""
-    transport = AsyncMeshTransport(_directory(stage, plan), engine=AsyncEngine())
+    directory, security = _mesh(stage, plan, secured)
+    transport = AsyncMeshTransport(directory, security=security, engine=AsyncEngine(secure=security))
     return AsyncHttpx(async_client(transport), "http://payments")
 
 
-def ours_sync(stage: Stage, plan: Plan = DEFAULTS) -> Httpx:
+def ours_sync(stage: Stage, plan: Plan = DEFAULTS, *, secured: bool = False) -> Httpx:
     """The same, blocking."""
-    return Httpx(client(MeshTransport(_directory(stage, plan), engine=BlockingEngine())), "http://payments")
+    directory, security = _mesh(stage, plan, secured)
+    transport = MeshTransport(directory, security=security, engine=BlockingEngine(secure=security))
+    return Httpx(client(transport), "http://payments")
 
 
 # --- aiohttp ------------------------------------------------------------------------------------------
@@ -196,21 +220,22 @@ class Bare:
 # --- the rows -----------------------------------------------------------------------------------------
 
 
-def _at(port: int) -> str:
+def at(port: int) -> str:
+    """The URL of a port in clear text."""
     return f"http://127.0.0.1:{port}"
 
 
 ASYNC: dict[str, Callable[[Stage], AsyncCaller]] = {
-    "httpx": lambda stage: AsyncHttpx(httpx.AsyncClient(**_stock(httpx)), _at(stage.ports[0])),
-    "httpx2": lambda stage: AsyncHttpx(httpx2.AsyncClient(**_stock(httpx2)), _at(stage.ports[0])),
-    "aiohttp": lambda stage: Aiohttp(_at(stage.ports[0])),
-    "httpx, Envoy pair": lambda stage: AsyncHttpx(httpx.AsyncClient(**_stock(httpx)), _at(stage.envoy)),
+    "httpx": lambda stage: AsyncHttpx(httpx.AsyncClient(**stock(httpx)), at(stage.ports[0])),
+    "httpx2": lambda stage: AsyncHttpx(httpx2.AsyncClient(**stock(httpx2)), at(stage.ports[0])),
+    "aiohttp": lambda stage: Aiohttp(at(stage.ports[0])),
+    "httpx, Envoy pair": lambda stage: AsyncHttpx(httpx.AsyncClient(**stock(httpx)), at(stage.envoy)),
     "ours": ours,
     "bare engine": lambda stage: AsyncBare(stage.ports[0]),
 }
 SYNC: dict[str, Callable[[Stage], Caller]] = {
-    "httpx": lambda stage: Httpx(httpx.Client(**_stock(httpx)), _at(stage.ports[0])),
-    "httpx2": lambda stage: Httpx(httpx2.Client(**_stock(httpx2)), _at(stage.ports[0])),
+    "httpx": lambda stage: Httpx(httpx.Client(**stock(httpx)), at(stage.ports[0])),
+    "httpx2": lambda stage: Httpx(httpx2.Client(**stock(httpx2)), at(stage.ports[0])),
     "ours": ours_sync,
     "bare engine": lambda stage: Bare(stage.ports[0]),
 }

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 
@@ -93,9 +93,11 @@ def rounds_of(line: Line, clients: Sequence[str], seconds: float, block: Callabl
     return Measured(line, samples)
 
 
-def async_line(line: Line, stage: Stage, seconds: float, each: float) -> Measured:
+def async_line(
+    line: Line, stage: Stage, seconds: float, each: float, makers: Mapping[str, Callable[[Stage], AsyncCaller]] = ASYNC
+) -> Measured:
     async def opened() -> dict[str, AsyncCaller]:
-        return {name: make(stage) for name, make in ASYNC.items()}
+        return {name: make(stage) for name, make in makers.items()}
 
     with asyncio.Runner(loop_factory=LOOPS[line.loop]) as runner:
         callers = runner.run(opened())
@@ -108,8 +110,10 @@ def async_line(line: Line, stage: Stage, seconds: float, each: float) -> Measure
                 runner.run(caller.aclose())
 
 
-def sync_line(line: Line, stage: Stage, seconds: float, each: float) -> Measured:
-    callers = {name: make(stage) for name, make in SYNC.items()}
+def sync_line(
+    line: Line, stage: Stage, seconds: float, each: float, makers: Mapping[str, Callable[[Stage], Caller]] = SYNC
+) -> Measured:
+    callers = {name: make(stage) for name, make in makers.items()}
     with ThreadPoolExecutor(line.at_a_time, initializer=begin_trace) as threads:
         try:
             return rounds_of(line, list(callers), seconds, lambda name: block(callers[name], line, each, threads))

@@ -1,4 +1,7 @@
-"""What the clients' benchmark calls: a responder in a process of its own, and a pair of Envoys with mTLS before it."""
+"""What the clients' benchmarks call: a responder in a process of its own, and a pair of Envoys with mTLS before it.
+
+The responder listens in clear text and, at ports of their own, for mutual TLS, by an identity as a `Mesh` has it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ from typing import Any, cast
 
 import uvloop
 
-from tests.identity.certificates import issue
+from meshsdk.discovery.background import Background
+from meshsdk.identity import Identity, Material
+from meshsdk.identity.providers.provider import Publish
+from tests.identity.certificates import issue, material
 from tests.real_consul import free_ports
 from tests.wire.real_servers import (
     ROUTER,
@@ -30,7 +36,7 @@ from tests.wire.real_servers import (
     envoy_listener,
 )
 
-__all__ = ["SIZES", "TOGETHER", "Stage", "loaded", "on_core", "stage"]
+__all__ = ["SIZES", "TOGETHER", "Stage", "identity", "loaded", "on_core", "stage"]
 
 SIZES = {"/small": 17, "/large": 64 * 1024, "/stream": 10 * 1024 * 1024}
 TOGETHER = 200  # requests of the same /wait… are answered when so many are there, so that all need a connection
@@ -47,6 +53,28 @@ def on_core(core: int) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+# --- identities ---------------------------------------------------------------------------------------
+
+
+class _Given:
+    """The provider of material that never changes."""
+
+    def __init__(self, material: Material) -> None:
+        self.material = material
+
+    async def run(self, publish: Publish) -> None:
+        publish(self.material)
+        await asyncio.Event().wait()
+
+
+def identity(material: Material) -> Identity:
+    """An identity as a `Mesh` has it, in force."""
+    made = Identity(_Given(material), Background())
+    if not made.wait_ready(10):
+        raise RuntimeError(f"no identity: {made.state.reason}")
+    return made
 
 
 # --- the responder ------------------------------------------------------------------------------------
@@ -88,16 +116,17 @@ class Responder(asyncio.Protocol):
                 transport.write(self.answers[b"/small"])
 
 
-def serve(pipe: Connection) -> None:
-    """Listen on three ports, tell them, and answer until told to stop."""
+def serve(pipe: Connection, own: Material) -> None:
+    """Listen on three ports in clear text and on three for mutual TLS, tell them, and answer until told to stop."""
     waiting: dict[bytes, list[asyncio.Transport]] = {}
     answers = {target.encode(): _answer(size) for target, size in SIZES.items()}
+    context = identity(own).server_context()
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
         made = [
-            await loop.create_server(lambda: Responder(answers, waiting), "127.0.0.1", 0, backlog=1024)
-            for _ in range(3)
+            await loop.create_server(lambda: Responder(answers, waiting), "127.0.0.1", 0, backlog=1024, ssl=secured)
+            for secured in (None, None, None, context, context, context)
         ]
         pipe.send([server.sockets[0].getsockname()[1] for server in made])
         with contextlib.suppress(EOFError):
@@ -108,10 +137,10 @@ def serve(pipe: Connection) -> None:
 
 
 @contextmanager
-def _responding() -> Iterator[list[int]]:
+def _responding(own: Material) -> Iterator[list[int]]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    server = context.Process(target=serve, args=(theirs,), daemon=True)
+    server = context.Process(target=serve, args=(theirs, own), daemon=True)
     server.start()
     theirs.close()
     try:
@@ -178,10 +207,17 @@ def _inbound(folder: Path, port: int, app: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Stage:
-    """Ports of the loopback: three of the one responder, and that of the caller's Envoy."""
+    """Ports of the loopback, three of the one responder in clear text and three for mutual TLS, and who calls.
+
+    Attributes:
+        envoy: the port of the caller's Envoy.
+        caller: what the responder believes.
+    """
 
     ports: list[int]
+    secured: list[int]
     envoy: int
+    caller: Material
 
 
 @contextmanager
@@ -191,8 +227,9 @@ def stage() -> Iterator[Stage]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         outbound, inbound = free_ports(2)
         _certificates(folder)
+        root = issue("root")
         with on_core(SERVER_CORE):
-            ports = stack.enter_context(_responding())
+            ports = stack.enter_context(_responding(material("payments", root)))
             pair = {
                 "inbound": (inbound, _inbound(folder, inbound, ports[0])),
                 "outbound": (outbound, _outbound(folder, outbound, inbound)),
@@ -201,7 +238,7 @@ def stage() -> Iterator[Stage]:
                 command = envoy(folder / f"{name}.json", config)
                 stack.enter_context(Started(name, command, port, folder)).ready()
         stack.enter_context(on_core(CLIENT_CORE))
-        yield Stage(ports, outbound)
+        yield Stage(ports[:3], ports[3:], outbound, material("checkout", root))
 
 
 def loaded(stage: Stage, seconds: int) -> list[str]:

@@ -15,14 +15,16 @@ _NAMES = {"/small": "17 B", "/large": "64 KiB", "/stream": "10 MiB streamed"}
 
 @dataclass(frozen=True)
 class Line:
-    """One kind of call: on which loop (`sync` is none), how many at a time, for what."""
+    """One kind of call: on which loop (`sync` is none), how many at a time, for what, on a new connection or not."""
 
     loop: str
     at_a_time: int
     target: str
+    fresh: bool = False
 
     def __str__(self) -> str:
-        return f"{self.loop}, {self.at_a_time} at a time, {_NAMES[self.target]}"
+        what = "connect + call" if self.fresh else _NAMES[self.target]
+        return f"{self.loop}, {self.at_a_time} at a time, {what}"
 
 
 LINES = [
@@ -58,6 +60,11 @@ class Measured:
         """How many times as long as `than` a call of `client` takes."""
         pairs = zip(self.samples[client], self.samples[than], strict=True)
         return statistics.median(one.wall / one.calls / (other.wall / other.calls) for one, other in pairs)
+
+    def more(self, client: str, than: str) -> float:
+        """How many seconds longer than one of `than` a call of `client` takes."""
+        pairs = zip(self.samples[client], self.samples[than], strict=True)
+        return statistics.median(one.wall / one.calls - other.wall / other.calls for one, other in pairs)
 
     def table(self) -> str:
         """Per client: µs per call by the wall clock and of CPU, calls and megabytes per second, time against httpx."""
