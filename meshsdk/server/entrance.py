@@ -15,7 +15,7 @@ import ipaddress
 import logging
 import os
 import ssl
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 from weakref import WeakSet
 
@@ -33,8 +33,6 @@ META = "mesh-tls"
 LOOP_WAIT = 2.0
 """Seconds the application's loop has to answer; one that blocks for longer is asked again later."""
 
-_FAILURE_LOOK = 0.1  # seconds between two looks whether it has failed
-
 T = TypeVar("T")
 
 
@@ -50,13 +48,8 @@ class Certificate(Protocol):
         """For handshakes, following what is in force."""
         ...
 
-    async def await_ready(self, seconds: float) -> bool:
-        """Wait for the first material, from any event loop."""
-        ...
-
-    @property
-    def failures(self) -> Mapping[str, int]:
-        """How often getting material failed, by kind."""
+    async def await_answer(self, seconds: float) -> None:
+        """Wait until there is material, or a reason why there is none; from any event loop."""
         ...
 
 
@@ -147,7 +140,8 @@ class Entrance:
             return True
         if not self._asked:
             self._asked = True
-            await asyncio.gather(self._first_certificate(self._identity), self._known(self._settings.first_wait))
+            wait = self._settings.first_wait
+            await asyncio.gather(self._identity.await_answer(wait), self._known(wait))
         mode, certified = self._mode(), self._identity.material is not None
         if mode == "off":
             await self._shut(0.0)
@@ -177,14 +171,6 @@ class Entrance:
     @property
     def _takes_tls(self) -> bool:
         return self._own_port or self._listener is not None
-
-    async def _first_certificate(self, identity: Certificate) -> None:
-        """Wait for it, at most `first_wait`; no longer than it takes Consul to say that it has no CA (it is logged)."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._settings.first_wait
-        while not identity.failures and loop.time() < deadline:
-            if await identity.await_ready(_FAILURE_LOOK):
-                return
 
     async def _open(self, identity: Certificate) -> None:
         port = self._settings.mesh_port

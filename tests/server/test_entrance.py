@@ -6,7 +6,6 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -26,13 +25,12 @@ class Certificate:
 
     def __init__(self, material: object | None = "some") -> None:
         self.material = material
-        self.failures: Mapping[str, int] = {"away": 1} if material is None else {}
 
     def server_context(self) -> ssl.SSLContext:
         return ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 
-    async def await_ready(self, seconds: float) -> bool:
-        return self.material is not None
+    async def await_answer(self, seconds: float) -> None:
+        pass
 
 
 async def nothing(_: float) -> None:
