@@ -14,7 +14,7 @@ import httpx
 if TYPE_CHECKING:
     from meshsdk.wire.engine import AsyncReply, Reply
 
-__all__ = ["AsyncResponse", "Response"]
+__all__ = ["AsyncResponse", "AwaitingResponse", "BlockingResponse", "Response"]
 
 
 class _Whole:
