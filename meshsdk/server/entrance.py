@@ -163,6 +163,11 @@ class Entrance:
         shown = self._identity.material is not None or mode == "strict"
         return self._listener.port if self._listener is not None else None, {META: mode} if shown else {}
 
+    @property
+    def is_native(self) -> bool:
+        """Whether callers with certificates of Consul's CA, such as its own proxies, are to find what is open now."""
+        return bool(self.told()[1]) and self._settings.identity in {"auto", "consul"}
+
     async def close(self, seconds: float) -> None:
         """Close our own port; requests in flight have so many seconds."""
         await self._shut(seconds)

@@ -297,7 +297,8 @@ class Lifecycle:
 
     def _as_told(self, registration: Registration) -> Registration:
         port, meta = self._entrance.told()
-        return replace(registration, port=port or registration.port, meta={**registration.meta, **meta})
+        facts = {**registration.meta, **meta}
+        return replace(registration, port=port or registration.port, meta=facts, native=self._entrance.is_native)
 
     async def _admitted(self) -> bool:
         """Wait until callers may come in; False where the process leaves before."""

@@ -91,6 +91,7 @@ class Consul(Connect):
             meta=dict(new.meta),
             weights={"Passing": new.weight, "Warning": new.weight},
             check=check,
+            connect={"Native": True} if new.native else None,
         )
 
     async def pass_ttl(self, check_id: str, output: str = "") -> None:

@@ -98,6 +98,7 @@ class Registration:
         port: 1 to 65535.
         ttl: seconds the check stays passing without a heartbeat.
         deregister_after: seconds of critical after which Consul drops the instance; Consul's minimum is 60.
+        native: its port takes mutual TLS with certificates of Consul's CA: proxies of Consul Connect find it.
     """
 
     service: str
@@ -109,6 +110,7 @@ class Registration:
     weight: int = 1
     ttl: float = 15.0
     deregister_after: float = 600.0
+    native: bool = False
 
     @property
     def check_id(self) -> str:

@@ -140,10 +140,6 @@ def _serve_ledger(stack: ExitStack, consul: ConsulView, folder: Any, port: int) 
         return [(one["Port"], one["Meta"].get(TLS_META)) for one in found] == [(port, "strict")]
 
     until(listed, about=lambda: program.log)
-    # Consul's proxy looks only at what is registered as taking Connect's certificates; this says so of the same port.
-    entry = {"Name": "ledger-mesh", "Kind": "connect-proxy", "Address": "127.0.0.1", "Port": port}
-    body = {**entry, "Proxy": {"DestinationServiceName": "ledger"}}
-    consul.ask("PUT", "agent/service/register", json.dumps(body).encode())
 
 
 @pytest.fixture(params=OURS)
