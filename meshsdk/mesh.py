@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +30,7 @@ from meshsdk.telemetry.instruments import Reading
 from meshsdk.telemetry.metrics import Metrics
 from meshsdk.telemetry.sinks import Fanout
 from meshsdk.telemetry.tracing import Tracing
+from meshsdk.tokens.keeper import Tokens
 from meshsdk_registry import Consul
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Mesh:
         self._securing = Securing(self.identity, self.directory.peek, self.settings.first_wait)
         self._known_domain = ""
         self._intentions = _intentions(self.settings)
+        self._tokens = Tokens(_background)
         self._server: Server | None = None
 
     def __repr__(self) -> str:
@@ -247,6 +249,12 @@ class Mesh:
         inbound = current.get()
         return inbound.peer if inbound else None
 
+    def claims(self) -> Mapping[str, Any] | None:
+        """What the end user's token says (JWT), once verified for the request being served; None without one, or where
+        the policy (`authentication.jwt`) asks for none."""
+        inbound = current.get()
+        return inbound.claims if inbound else None
+
     def deadline(self) -> float | None:
         """Seconds left for the request being served, 0 if none; None where its caller set no deadline."""
         until = remaining_deadline()
@@ -263,6 +271,8 @@ class Mesh:
         if self._server is not None:
             self._server.close()
         self._stop_following()
+        if self.identity is not None:
+            self.identity.close()
         self.directory.close()
 
     async def aclose(self) -> None:
@@ -270,9 +280,12 @@ class Mesh:
         if self._server is not None:
             await self._server.aclose()
         self._stop_following()
+        if self.identity is not None:
+            await self.identity.aclose()
         await self.directory.aclose()
 
     def _stop_following(self) -> None:
+        self._tokens.close()
         if self._intentions is not None:
             self._intentions.close()
 
@@ -309,8 +322,8 @@ class Mesh:
     def _who(self) -> Who:
         intentions = self._intentions
         if intentions is None:
-            return Who(trust_domain=self._trust_domain, own_id=self._own_id)
-        return Who(intentions.current, intentions.await_known, self._trust_domain, self._own_id)
+            return Who(trust_domain=self._trust_domain, own_id=self._own_id, tokens=self._tokens)
+        return Who(intentions.current, intentions.await_known, self._trust_domain, self._own_id, self._tokens)
 
     def _trust_domain(self) -> str:
         """Our own; the last known one once our certificate has expired: kept connections go on."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from meshsdk.core.access import Access
+from meshsdk.core.tokens import Jwt
 
 __all__ = ["Balancing", "Breaker", "Limits", "Outlier", "Plan", "Retries", "Timeouts"]
 
@@ -123,6 +124,7 @@ class Plan:
         access_log: `off`, `errors` or `all`.
         access: who may do what at the destination; for the destination itself.
         tls: `strict`, `permissive` or `off`.
+        jwt: whose tokens the destination takes; for the destination itself. None where they are not looked at.
     """
 
     version: str
@@ -135,3 +137,4 @@ class Plan:
     access_log: str
     access: Access = field(default_factory=Access)
     tls: str = "permissive"
+    jwt: Jwt | None = None

@@ -6,6 +6,7 @@ from typing import Any
 
 from meshsdk.core.plan import Plan
 from meshsdk.errors import PolicyError
+from meshsdk.policy.authentication import Authentication
 from meshsdk.policy.authorization import Authorization, joined
 from meshsdk.policy.bounds import merge
 from meshsdk.policy.circuit_breaker import CircuitBreaker
@@ -72,6 +73,7 @@ def dump(plan: Plan) -> dict[str, Any]:
         "telemetry": Telemetry.dump(plan.access_log),
         "authorization": Authorization.dump(plan.access),
         "tls": Tls.dump(plan.tls),
+        "authentication": Authentication.dump(plan.jwt),
     }
 
 

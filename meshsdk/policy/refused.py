@@ -30,7 +30,7 @@ _UNENFORCED = (
 REFUSED: Mapping[str, str] = {
     **dict.fromkeys(_UNENFORCED, NOT_ENFORCED),
     **dict.fromkeys(
-        ("authorization", "tls"),
+        ("authorization", "tls", "authentication"),
         "is the service's own and the same for all callers, so it does not stand in `from`; move it to the top of the"
         " document",
     ),

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Wit
 from pydantic_core import PydanticCustomError
 
 from meshsdk.core.plan import Plan
+from meshsdk.policy.authentication import Authentication
 from meshsdk.policy.authorization import Authorization
 from meshsdk.policy.circuit_breaker import CircuitBreaker
 from meshsdk.policy.limits import Limits
@@ -74,6 +75,7 @@ class Sections(CallerSections):
 
     authorization: Authorization = setting({}, "Who may do what at the service.")
     tls: Tls = setting({}, "Whether calls are encrypted and both ends prove who they are.")
+    authentication: Authentication = setting({}, "Which end users' tokens the service takes.")
 
     def plan(self, version: str) -> Plan:
         """As the core reads it; what is left out has its built-in default."""
@@ -88,6 +90,7 @@ class Sections(CallerSections):
             access_log=self.telemetry.plan(),
             access=self.authorization.plan(),
             tls=self.tls.plan(),
+            jwt=self.authentication.plan(),
         )
 
 

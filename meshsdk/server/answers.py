@@ -20,11 +20,16 @@ UNVERIFIED = (
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole reply."""
+    """A whole reply.
+
+    Attributes:
+        extra: headers beside the usual ones, names in small letters.
+    """
 
     status: int
     body: bytes
     content_type: str = TEXT
+    extra: tuple[tuple[bytes, bytes], ...] = ()
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -33,6 +38,7 @@ class Answer:
             (b"content-type", self.content_type.encode()),
             (b"content-length", str(len(self.body)).encode()),
             (b"cache-control", b"no-store"),
+            *self.extra,
         ]
 
     @property

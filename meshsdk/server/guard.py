@@ -6,17 +6,21 @@ Rule 1  Only the identity that TLS verified counts. `tls: strict` refuses whoeve
 Rule 2  Then Consul's intentions, then the policy's rules: both must let a request pass. Both are the last known ones.
 Rule 3  Rules see the request target as it was received, not what a server made of it.
 Rule 4  Where nothing is restricted this costs two comparisons.
+Rule 5  The end user's token comes last (`claims`): whom the rules refuse costs no signature check.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from meshsdk.core.access import Access, Decision
 from meshsdk.core.plan import Plan
 from meshsdk.core.request import Request
+from meshsdk.core.tokens import BadToken
+from meshsdk.server.bearer import claims_of
+from meshsdk.tokens.keeper import Tokens
 
 __all__ = ["STRICT", "Guard", "Intentions"]
 
@@ -43,6 +47,7 @@ class Guard:
         plan: the policy in force for this service.
         intentions: those in force; None where none is about this service and the default is to allow.
         trust_domain: our own; empty as long as there is no identity.
+        tokens: judges end users' tokens; None where the policy asks for none.
     """
 
     def __init__(
@@ -51,10 +56,12 @@ class Guard:
         *,
         intentions: Callable[[], Intentions | None] = lambda: None,
         trust_domain: Callable[[], str] = lambda: "",
+        tokens: Tokens | None = None,
     ) -> None:
         self._plan = plan
         self._intentions = intentions
         self._trust_domain = trust_domain
+        self._tokens = tokens
         self._known_plan: Plan | None = None
         self._known_intentions: Intentions | None = None
         self._open = False
@@ -86,9 +93,29 @@ class Guard:
         request = Request(peer, self._trust_domain(), method, _text(target, path), _look_up(headers))
         return _decide(plan.access, intentions, request)
 
+    def claims(self, method: str, path: str, target: bytes | str | None, headers: Headers) -> Mapping[str, Any] | None:
+        """What the end user's token says; None without one, or where the policy asks for none. Args as of `judge`.
+
+        Raises:
+            BadToken: the request is to be refused.
+        """
+        jwt = self._plan().jwt
+        if jwt is None:
+            return None
+        if self._tokens is None:
+            raise BadToken("unavailable")
+        return claims_of(Request(None, "", method, _text(target, path), _look_up(headers)), jwt, self._tokens)
+
+    async def await_known(self, seconds: float) -> None:
+        """Wait, at most so many seconds, until the keys of the policy's issuers are known."""
+        if self._tokens is not None:
+            await self._tokens.await_known(self._plan().jwt, seconds)
+
     def _learn(self, plan: Plan, intentions: Intentions | None) -> None:
         self._open = plan.access.default == "allow" and not plan.access.rules and intentions is None
         self._strict = plan.tls == "strict"
+        if self._tokens is not None:
+            self._tokens.follow(plan.jwt)
         self._known_plan, self._known_intentions = plan, intentions
 
 

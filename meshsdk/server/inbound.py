@@ -14,8 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 
 from meshsdk.core.access import Decision
+from meshsdk.core.tokens import BadToken
 from meshsdk.identity.spiffe import SpiffeId
 from meshsdk.server.answers import UNVERIFIED, Answer, denied, expired
+from meshsdk.server.bearer import challenge
 from meshsdk.server.deadline import ENVOY_HEADER, GRPC_HEADER, Timeout, read_timeout
 from meshsdk.server.forwarded import XFCC, element
 from meshsdk.server.guard import STRICT, Guard
@@ -231,6 +233,8 @@ class Intake:
             decision = self._guard.judge(identity, method, path, target, headers)
             if decision is not None:
                 self._obey(decision, request)
+            if request.refusal is None:
+                self._authenticate(self._guard, request, target, headers)
         if named:
             request.forged = any(pair[0] == XFCC for pair in named)
         if self._own_id is not None and identity is not None:
@@ -247,6 +251,14 @@ class Intake:
             request.refusal = Answer(403, f"access denied: {UNVERIFIED}\n".encode())
         else:
             request.refusal = denied(decision, request.inbound.peer, explain=self._explain)
+
+    def _authenticate(self, guard: Guard, request: ServedRequest, target: bytes | str | None, headers: Headers) -> None:
+        try:
+            request.inbound.claims = guard.claims(request.method, request.path, target, headers)
+        except BadToken as refused:
+            decision = refused.decision
+            request.flag, request.rule, request.reason = "UAEX", decision.rule, decision.reason
+            request.refusal = challenge(refused)
 
     def settle(self, request: ServedRequest, event: RequestEnded) -> None:
         """Take a request out and tell of its end; `ServedRequest.end` calls this once."""

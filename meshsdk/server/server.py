@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -24,12 +25,17 @@ from meshsdk.server.workers import SERVING, Workers
 from meshsdk.server.wsgi import MeshWSGI, WSGIApp
 from meshsdk.telemetry.metrics import Metrics
 from meshsdk.telemetry.tracing import Tracing
+from meshsdk.tokens.keeper import Tokens
 
 __all__ = ["Server", "Who"]
 
 
 async def _nothing(_seconds: float) -> None:
     """There is nothing to wait for."""
+
+
+async def _all_known(seconds: float, *waits: Callable[[float], Awaitable[None]]) -> None:
+    await asyncio.gather(*(wait(seconds) for wait in waits))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +47,14 @@ class Who:
         known: waits, at most so many seconds, until the intentions are known.
         trust_domain: our own; empty as long as it is not known.
         own_id: our own SPIFFE id; empty as long as it is not known.
+        tokens: judges end users' tokens; None where the policy asks for none.
     """
 
     intentions: Callable[[], Intentions | None] = lambda: None
     known: Callable[[float], Awaitable[None]] = _nothing
     trust_domain: Callable[[], str] = str
     own_id: Callable[[], str] = str
+    tokens: Tokens | None = None
 
 
 class Server:
@@ -92,12 +100,16 @@ class Server:
         )
         self._scrape = Scrape(metrics, self._workers)
         who = who or Who()
-        guard = None if plan is None else Guard(plan, intentions=who.intentions, trust_domain=who.trust_domain)
+        guard = (
+            None
+            if plan is None
+            else Guard(plan, intentions=who.intentions, trust_domain=who.trust_domain, tokens=who.tokens)
+        )
         self.entrance = Entrance(
             settings,
             identity=identity,
             mode=(lambda: "permissive") if guard is None else lambda: guard.mode,
-            known=who.known,
+            known=who.known if guard is None else lambda seconds: _all_known(seconds, who.known, guard.await_known),
             alone=lambda: self._workers.alone,
         )
         self.lifecycle = Lifecycle(

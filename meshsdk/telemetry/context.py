@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 from meshsdk.telemetry.propagate import TraceContext
 
@@ -18,6 +20,7 @@ class Inbound:
         deadline: absolute, on `time.monotonic`, in seconds; None where the caller gave none.
         trace: the trace headers as they came in; None without any.
         peer: the verified SPIFFE id of the caller; None where nothing was verified.
+        claims: what the end user's token says, which was verified; None where none was.
         ended: the reply is out. Work that outlives its request (background tasks, detached threads) is no longer
             bounded by its deadline, but still belongs to its trace.
         denied: the rule in the application's own code that refused the caller; empty where none did.
@@ -28,6 +31,7 @@ class Inbound:
     peer: str | None = None
     ended: bool = False
     denied: str = ""
+    claims: Mapping[str, Any] | None = None
 
 
 current: ContextVar[Inbound | None] = ContextVar("meshsdk.inbound", default=None)

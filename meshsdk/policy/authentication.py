@@ -1,0 +1,203 @@
+"""`authentication`: which end users' tokens a service takes, and where it asks for one."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from meshsdk.core.tokens import Issuer, Jwt
+from meshsdk.policy.authorization import Path
+from meshsdk.policy.durations import DurationOrZero, duration_text
+from meshsdk.policy.section import Section, omitted, setting
+
+__all__ = ["Authentication", "JwtSection", "TokenIssuer"]
+
+MAX_ISSUERS = 8
+MAX_SKEW = 300.0
+
+_TEXT = r"[!-~]{1,512}"
+_JWKS = r"/[ -~]{1,1023}|https?://[!-~]{1,1016}"
+_HOST = re.compile(r"[A-Za-z0-9.-]+|[0-9A-Fa-f:.]+")
+
+
+def _wrong(why: str) -> PydanticCustomError:
+    return PydanticCustomError("authentication", "{why}", {"why": why})
+
+
+def _text(value: str) -> str:
+    if not re.fullmatch(_TEXT, value):
+        raise _wrong("write 1 to 512 letters of ASCII without spaces, as the token has them")
+    return value
+
+
+def _location(value: str) -> str:
+    if not re.fullmatch(_JWKS, value):
+        raise _wrong("not where keys are; write a file's absolute path, such as /etc/keys.json, or a URL, https://…")
+    if not value.startswith("/"):
+        _check_url(value)
+    return value
+
+
+def _check_url(value: str) -> None:
+    try:
+        url = urlsplit(value)
+        good = bool(_HOST.fullmatch(url.hostname or "")) and url.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise _wrong("not a URL with a host and a port from 1 to 65535; write one such as https://id.example/jwks.json")
+    if url.username is not None or url.fragment:
+        raise _wrong("keys are public and whole; write the URL without a user, a password and #…")
+
+
+def _skew(value: float) -> float:
+    if value > MAX_SKEW:
+        raise _wrong("write 5m or less; clocks that are further apart are to be set right")
+    return value
+
+
+def _some(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not value:
+        raise _wrong("nobody's token would be taken; write who it must be for, such as the service's own name")
+    return value
+
+
+def _somewhere(value: tuple[Path, ...]) -> tuple[Path, ...]:
+    if not value:
+        raise _wrong("would hold nowhere; leave the key out for every path, or write `issuers: []` to turn tokens off")
+    return value
+
+
+def _few(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(value) > MAX_ISSUERS:
+        raise _wrong(f"write at most {MAX_ISSUERS} issuers")
+    names = [issuer.issuer for issuer in value]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise _wrong(f"{twice} stands there twice; write its audiences as one list")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_text), Field(json_schema_extra={"pattern": f"^{_TEXT}$"})]
+Location = Annotated[str, AfterValidator(_location), Field(json_schema_extra={"pattern": f"^({_JWKS})$"})]
+
+
+class TokenIssuer(Section):
+    """Who signs tokens: all three keys must be given."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["issuer", "jwks", "audiences"]})
+
+    issuer: Text = omitted("The claim `iss` of its tokens, letter by letter, such as `https://id.example/`.")
+    jwks: Location = omitted(
+        """Its public keys (a JSON Web Key Set, RFC 7517): a file's absolute path on every machine of the service, or a
+        URL. A file is looked at every second; a URL is asked every five minutes, and for a key that is not known at
+        most every 5 seconds. What was read last stays in force while it cannot be read. Over `http://` whoever is on
+        the way can put in keys of their own: only for a host that is trusted as this one is."""
+    )
+    audiences: Annotated[
+        tuple[Text, ...], AfterValidator(_some), Field(strict=False, json_schema_extra={"minItems": 1})
+    ] = omitted(
+        """One of them must be among the token's `aud`. There is no default, because a token that the issuer gave for
+        another service must not open this one (RFC 8725, 3.9)."""
+    )
+
+    @model_validator(mode="after")
+    def _all(self) -> Self:
+        if missing := [key for key in ("issuer", "jwks", "audiences") if key not in self.model_fields_set]:
+            raise _wrong(f"write {', '.join(missing)} too")
+        return self
+
+    def plan(self) -> Issuer:
+        """As the core reads it."""
+        return Issuer(self.issuer, self.jwks, self.audiences)
+
+
+class JwtSection(Section):
+    """Tokens (JWT) of end users, in `Authorization: Bearer …`; nowhere else are they looked for.
+
+    A token must be signed by a key of its issuer (RS256–512, PS256–512, ES256–512, EdDSA; never `none`, never HS256,
+    whose key both sides know), must not be longer than 8 KiB, must name an `exp` that is not over and an audience of
+    the list, and its `nbf` and `iat` must not lie ahead. One that is none of this is answered with 401, where tokens
+    are not required too: a caller that shows a bad one is not the caller it says it is. As long as an issuer's keys
+    were never read, its tokens can be neither taken nor refused: 503, so that callers try again and keep them.
+
+    `mesh.claims()` gives the application what a good token says. Access rules do not look at claims. Python's PyJWT
+    does the work: `pip install 'meshsdk[jwt]'`; without it, what needs a token is answered with 503.
+    """
+
+    issuers: Annotated[
+        tuple[TokenIssuer, ...],
+        AfterValidator(_few),
+        Field(strict=False, json_schema_extra={"maxItems": MAX_ISSUERS}),
+    ] = setting(
+        [],
+        """Whose tokens are taken. Without any, and nothing required, tokens are not looked at. The list of a service
+        replaces that of `_mesh`.""",
+    )
+    required: bool = setting(
+        False,
+        """`true` answers a request without a token with 401. `false` lets it pass, without claims; it is the default so
+        that tokens can be checked before all callers have one, as in Istio. Required without issuers refuses all.""",
+    )
+    paths: Annotated[
+        tuple[Path, ...], AfterValidator(_somewhere), Field(strict=False, json_schema_extra={"minItems": 1})
+    ] = setting(
+        ["/*"],
+        """Where tokens are looked at, as in access rules: `/api/*`, `/orders`. Where a path can be read in several
+        ways, one that fits is enough. The default is everywhere; elsewhere there are no claims. Browsers' preflights
+        (`OPTIONS`) bring no token: have them answered before the service, or leave their paths out.""",
+    )
+    clock_skew: Annotated[DurationOrZero, AfterValidator(_skew)] = setting(
+        "30s",
+        """How far our clock and the issuer's may be apart when `exp`, `nbf` and `iat` are read; at most `5m`. Machines
+        with NTP are milliseconds apart, those without drift by seconds a day.""",
+    )
+
+    def plan(self) -> Jwt | None:
+        """As the core reads it; None where tokens are not looked at."""
+        if not self.issuers and not self.required:
+            return None
+        issuers = tuple(issuer.plan() for issuer in self.issuers)
+        return Jwt(issuers, self.clock_skew, self.required, self.paths)
+
+
+class Authentication(Section):
+    """Which end users' tokens the service takes. It is about the people behind a request; who calls, among services, is
+    known by certificates (`tls`).
+
+    It is the served side's: it stands in `_mesh` and in a service's document, not in `from`.
+
+    ```yaml
+    authentication:
+      jwt:
+        issuers:
+          - {issuer: https://id.example/, jwks: https://id.example/jwks.json, audiences: [shop]}
+        required: true
+        paths: [/api/*]
+    ```
+    """
+
+    jwt: JwtSection = setting({}, "Tokens of end users.")
+
+    def plan(self) -> Jwt | None:
+        """As the core reads it."""
+        return self.jwt.plan()
+
+    @staticmethod
+    def dump(jwt: Jwt | None) -> dict[str, Any]:
+        """As a document would write it."""
+        jwt = jwt or Jwt(())
+        issuers = [
+            {"issuer": issuer.name, "jwks": issuer.jwks, "audiences": list(issuer.audiences)} for issuer in jwt.issuers
+        ]
+        return {
+            "jwt": {
+                "issuers": issuers,
+                "required": jwt.required,
+                "paths": list(jwt.paths),
+                "clock_skew": duration_text(jwt.clock_skew),
+            }
+        }
