@@ -45,12 +45,12 @@ def _location(value: str) -> str:
 def _check_url(value: str) -> None:
     try:
         url = urlsplit(value)
-        good = bool(_HOST.fullmatch(url.hostname or "")) and url.port != 0
+        host, port = url.hostname or "", url.port
     except ValueError:
-        good = False
-    if not good:
+        host, port = "", 0
+    if not _HOST.fullmatch(host) or port == 0:
         raise _wrong("not a URL with a host and a port from 1 to 65535; write one such as https://id.example/jwks.json")
-    if url.username is not None or url.fragment:
+    if "@" in value.split("/")[2] or "#" in value:
         raise _wrong("keys are public and whole; write the URL without a user, a password and #…")
 
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from meshsdk.config import Settings
@@ -29,13 +30,15 @@ from meshsdk.tokens.keeper import Tokens
 
 __all__ = ["Server", "Who"]
 
+_Wait = Callable[[float], Awaitable[None]]
+
 
 async def _nothing(_seconds: float) -> None:
     """There is nothing to wait for."""
 
 
-async def _all_known(seconds: float, *waits: Callable[[float], Awaitable[None]]) -> None:
-    await asyncio.gather(*(wait(seconds) for wait in waits))
+async def _both(one: _Wait, other: _Wait, seconds: float) -> None:
+    await asyncio.gather(one(seconds), other(seconds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +54,14 @@ class Who:
     """
 
     intentions: Callable[[], Intentions | None] = lambda: None
-    known: Callable[[float], Awaitable[None]] = _nothing
+    known: _Wait = _nothing
     trust_domain: Callable[[], str] = str
     own_id: Callable[[], str] = str
     tokens: Tokens | None = None
+
+
+def _guard(plan: Callable[[], Plan], who: Who) -> Guard:
+    return Guard(plan, intentions=who.intentions, trust_domain=who.trust_domain, tokens=who.tokens)
 
 
 class Server:
@@ -100,16 +107,12 @@ class Server:
         )
         self._scrape = Scrape(metrics, self._workers)
         who = who or Who()
-        guard = (
-            None
-            if plan is None
-            else Guard(plan, intentions=who.intentions, trust_domain=who.trust_domain, tokens=who.tokens)
-        )
+        guard = None if plan is None else _guard(plan, who)
         self.entrance = Entrance(
             settings,
             identity=identity,
             mode=(lambda: "permissive") if guard is None else lambda: guard.mode,
-            known=who.known if guard is None else lambda seconds: _all_known(seconds, who.known, guard.await_known),
+            known=who.known if guard is None else partial(_both, who.known, guard.await_known),
             alone=lambda: self._workers.alone,
         )
         self.lifecycle = Lifecycle(

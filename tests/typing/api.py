@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import assert_type
+from collections.abc import Mapping
+from typing import Any, assert_type
 
 import httpx
 import httpx2
@@ -42,6 +43,7 @@ def of_the_other_library(mesh: Mesh) -> None:
 def served(mesh: Mesh) -> None:
     assert_type(mesh.deadline(), float | None)
     assert_type(mesh.peer(), str | None)
+    assert_type(mesh.claims(), Mapping[str, Any] | None)
     for status in mesh.status():
         assert_type(status.service, str)
         assert_type(status.age, float)
