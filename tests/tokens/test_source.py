@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import random
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 from meshsdk.tokens.keys import MAX_BYTES, KeySet
 from meshsdk.tokens.source import KeySource
+from tests.identity.certificates import issue
 from tests.tokens.issuing import jwk, jwks
 
 
@@ -209,6 +211,24 @@ async def test_a_url_nobody_can_ask_is_no_end(follow: Follow) -> None:
     _, heard = follow("http://a..b.invalid:1/x", period=0.01)
     await until(lambda: len(heard.keys) > 2)
     assert heard.names == []
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_https_is_for_servers_this_machine_trusts(
+    tmp_path: Path, follow: Follow, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, trusted: bool
+) -> None:
+    root = issue("a root of our own")
+    cert, key = issue("id", root).write(tmp_path, "id")
+    roots, _ = (root if trusted else issue("another root")).write(tmp_path, "roots")
+    monkeypatch.setenv("SSL_CERT_FILE", str(roots))
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(cert, key)
+    server = await asyncio.start_server(Issuer().answer, "127.0.0.1", 0, ssl=tls)
+    async with server:
+        _, heard = follow(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/jwks.json")
+        await until(lambda: heard.keys)
+    assert heard.names == (["RSA#0"] if trusted else [])
+    assert ("CERTIFICATE_VERIFY_FAILED" in caplog.text) is not trusted
 
 
 @pytest.fixture
