@@ -153,10 +153,10 @@ def test_an_expired_certificate_is_not_used_and_a_new_one_is(
 ):
     """No tick happens in here: the dates are looked at when somebody asks."""
     context = held.server_context()
-    held.publish(material("web", ca, end=NOW + timedelta(seconds=60)))
+    held.publish(material("web", ca, end=NOW + timedelta(minutes=40)))
     client = held.client_security("web")
     assert exchange(context, client).answer == b"pong"
-    wall.forward(seconds=61)
+    wall.forward(minutes=40, seconds=1)
     held.publish(Trouble("away", "Consul hides"))
     with pytest.raises(NoIdentity, match=r"svc/web, serial .* has expired; it cannot be renewed: Consul hides"):
         held.client_security("web")
