@@ -34,15 +34,20 @@ async def dial(endpoint: Endpoint, security: Security | None, make: Callable[[],
         raise PeerRejected("the TLS context checks host names and has none to check; set server_hostname")
     loop = asyncio.get_running_loop()
     sock = await _connected(loop, endpoint)
+    connection = make()
     try:
-        transport, connection = await loop.create_connection(
-            make,
+        transport, _ = await loop.create_connection(
+            lambda: connection,
             sock=sock,
             ssl=security.context if security else None,
             server_hostname=security.server_hostname if security else None,
             ssl_shutdown_timeout=_GOODBYE if security else None,
         )
     except BaseException:
+        if hasattr(connection, "transport"):
+            # Given up in the moment the handshake was done: asyncio now says TLS's goodbye, and would go on watching
+            # the number of a socket that is closed under it, and refuse whatever has that number next.
+            connection.abort()
         sock.close()
         raise
     if security is not None and security.check is not None:
