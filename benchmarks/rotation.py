@@ -43,6 +43,7 @@ from tests.real_consul import RealConsul
 STRICT = "{version: 1, tls: {mode: strict}}"
 LIFETIME = 5.0  # seconds, on the dev agent
 OWN = "caller"
+WORKERS = 2  # of gunicorn
 
 
 # --- what was seen ------------------------------------------------------------------------------------
@@ -209,7 +210,7 @@ def _serve(starter: Starter) -> None:
     paths = {name: f"{ROOT}/examples/{name}:{ROOT}:{ROOT}/registry" for name in ("fastapi", "flask")}
     starter.uvicorn("checkout", "app:app", PYTHONPATH=paths["fastapi"], MESH_IDENTITY="consul")
     config = f"{ROOT}/examples/flask/gunicorn.conf.py"
-    options = ("--config", config, "--workers", "2", "--threads", "4")
+    options = ("--config", config, "--workers", str(WORKERS), "--threads", "4")
     starter.gunicorn("payments", *options, app="app:app", PYTHONPATH=paths["flask"], MESH_IDENTITY="consul")
     starter.wait()
 

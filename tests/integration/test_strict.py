@@ -49,7 +49,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory, real_consul: RealConsul) -> 
     starter = Starter(consul, folder)
     try:
         config = f"{ROOT}/examples/flask/gunicorn.conf.py"
-        options = ("--config", config, "--workers", "2", "--threads", "4")
+        options = ("--config", config, "--threads", "4")  # one worker: see test_rotation.py
         programs = {
             "fastapi": starter.uvicorn(names["fastapi"], BACK=names["flask"], MESH_IDENTITY="consul"),
             "flask": starter.gunicorn(
