@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from meshsdk.telemetry.tracing import CallSpan
     from meshsdk.wire.engine import AsyncReply, Reply
 
-__all__ = ["AsyncBody", "AwaitingBody", "BlockingBody", "Body", "Ending", "abandon_forgotten"]
+__all__ = ["AsyncBody", "AwaitingBody", "BlockingBody", "Body", "Ending", "abandon_forgotten", "forgotten"]
 
-_forgotten: deque[Ending] = deque()  # append and popleft are atomic and take no lock
+forgotten: deque[Ending] = deque()  # append and popleft are atomic and take no lock
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forgotten.clear)  # the parent abandons them itself
+    os.register_at_fork(after_in_child=forgotten.clear)  # the parent abandons them itself
 
 
 def abandon_forgotten() -> None:
     """Abandon what the garbage collector found; every call begins with this."""
-    while _forgotten:
-        _forgotten.popleft().let_go()
+    while forgotten:
+        forgotten.popleft().let_go()
 
 
 class Ending:
@@ -133,7 +133,7 @@ class BlockingBody(Ending):
 
     def __del__(self) -> None:
         if self._open:
-            _forgotten.append(self)
+            forgotten.append(self)
             self._warn()
 
 
@@ -200,7 +200,7 @@ class AwaitingBody(Ending):
         try:
             self._loop.call_soon_threadsafe(self.let_go)
         except RuntimeError:  # the loop is closed
-            _forgotten.append(self)
+            forgotten.append(self)
         self._warn()
 
 

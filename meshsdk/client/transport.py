@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import httpx
 
 from meshsdk.client import engines
-from meshsdk.client.body import AsyncBody, Body, abandon_forgotten
+from meshsdk.client.body import AsyncBody, Body, abandon_forgotten, forgotten
 from meshsdk.client.egress import AsyncEgress, Egress
 from meshsdk.client.engines import DEFAULT
 from meshsdk.client.errors import Errors, InvalidRequest, InvalidUrl, errors_of
@@ -168,7 +168,8 @@ class Calling(_Library):
             InvalidUrl, InvalidRequest: it cannot be sent as it is.
             ConfigError: it is another library's request.
         """
-        abandon_forgotten()
+        if forgotten:
+            abandon_forgotten()
         service = self._service_of(request)
         if service is None:
             return self._egress.send(request)
@@ -237,7 +238,8 @@ class AsyncCalling(_Library):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Carry out one request; raises as `Calling.handle_request` does, and ConfigError where no asyncio runs."""
-        abandon_forgotten()
+        if forgotten:
+            abandon_forgotten()
         service = self._service_of(request)
         if service is None:
             return await self._egress.send(request)

@@ -48,6 +48,10 @@ class Certificate(Protocol):
         """For handshakes, following what is in force."""
         ...
 
+    def wait_answer(self, timeout: float) -> None:
+        """Wait until there is material, or a reason why there is none; from a thread."""
+        ...
+
     async def await_answer(self, seconds: float) -> None:
         """Wait until there is material, or a reason why there is none; from any event loop."""
         ...
@@ -129,6 +133,8 @@ class Entrance:
     def _current(self) -> ssl.SSLContext | None:
         if self._identity is None or self._mode() == "off":
             return None
+        # A worker that has just begun serves the port that others registered; a thread can wait for its certificate.
+        self._identity.wait_answer(self._settings.first_wait)
         return self._identity.server_context()
 
     # --- on the background loop -----------------------------------------------------------------------------

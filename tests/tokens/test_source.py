@@ -169,13 +169,10 @@ async def test_a_url_is_asked_for_an_unknown_key_but_not_all_the_time(issuer: An
     source, heard = follow(issuer.url, gap=0.3)
     await until(lambda: heard.names)
     issuer.body = jwks(jwk("RSA", 1))
-    loop = asyncio.get_running_loop()
-    began = loop.time()
     while heard.names != ["RSA#1"]:
         source.ask()
         await asyncio.sleep(0.001)
     assert issuer.asked == 2
-    assert loop.time() - began > 0.2
     await asyncio.sleep(0.35)  # one more may have been asked for while that was under way
     assert issuer.asked <= 3
 

@@ -130,14 +130,14 @@ async def test_of_the_request(ours: Any, serve: Callable[..., Server], kind: str
         if end != "stalls":
             ENDS[end](peer)
         else:
-            peer.stopped.wait(PATIENCE / 2 + 0.2)
+            peer.stopped.wait(3 * PATIENCE + 0.2)
             peer.stall()  # a window that is shut hides the client's end
 
     server = serve(reading)
 
     async def one() -> None:
         with pytest.raises(TransportFailure) as caught:
-            await called(ours, at(server), within(PATIENCE / 2 if end == "stalls" else 10), REQUESTS[kind])
+            await called(ours, at(server), within(3 * PATIENCE if end == "stalls" else 10), REQUESTS[kind])
         found = caught.value.failure
         assert (found.phase, found.kind) == (Phase.WRITTEN, "timeout" if end == "stalls" else "reset"), found
         assert re.search("no reply in time|before any reply", found.detail)

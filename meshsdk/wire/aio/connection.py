@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection", "Owner", "Receiver"]
 
-# Bytes of a body that wait for their reader before the server is made to wait: one read of asyncio and uvloop.
-HIGH_WATER = 256 * 1024
+# Bytes of a body that wait for their reader before the server is made to wait: two reads of asyncio and uvloop, as to
+# stop and to go on are a system call each. Reading goes on when half is left.
+HIGH_WATER = 512 * 1024
+LOW_WATER = HIGH_WATER // 2
 
 # A connection that was used a moment ago was seen open by the loop; one that was idle for longer is looked at.
 _SURE_FOR = 0.01
@@ -218,9 +220,15 @@ class Connection(asyncio.Protocol):
             self._paused = True
             self.transport.pause_reading()
 
+    def taken(self, size: int) -> None:
+        """The receiver's reader took so many bytes."""
+        reader = self.reader
+        reader.buffered -= size
+        if self._paused and reader.buffered <= LOW_WATER:
+            self.resume()
+
     def resume(self) -> None:
         """Read on."""
-        self.reader.buffered = 0
         if self._paused:
             self._paused = False
             self._heard_at = self._clock()

@@ -18,6 +18,9 @@ __all__ = ["AsyncioReply"]
 _DISCARD_BYTES = 64 * 1024
 _DISCARD_SECONDS = 1.0
 
+# Bytes from which on a piece is handed over as it came: joined with the next, it would be copied.
+_LARGE = 16 * 1024
+
 _VERSIONS = {"1.1": b"HTTP/1.1", "1.0": b"HTTP/1.0"}
 
 
@@ -149,10 +152,15 @@ class AsyncioReply(Receiver):
             if self._connection is None:
                 raise StopAsyncIteration  # it was closed
             await self._something()
-        pieces, self.pieces = self.pieces, []
+        pieces = self.pieces
+        if len(pieces) == 1 or len(pieces[0]) >= _LARGE:
+            piece = pieces.pop(0)
+        else:
+            piece = b"".join(pieces)
+            pieces.clear()
         if self._connection is not None:
-            self._connection.resume()
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            self._connection.taken(len(piece))
+        return piece
 
     async def aclose(self) -> None:
         """Let go of the connection. What little is left of the body is read first, so that it can be used again."""

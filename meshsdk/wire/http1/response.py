@@ -76,7 +76,7 @@ class ResponseReader:
     Attributes:
         reusable: once the reply is complete: whether another request may follow on the connection.
         continued: the server said `100 Continue` to the request at hand.
-        buffered: bytes of the body that came since the last call of `taken`.
+        buffered: bytes of the body that came and were not taken yet, by whoever keeps this count.
     """
 
     __slots__ = (
