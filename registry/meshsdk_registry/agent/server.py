@@ -25,6 +25,9 @@ from meshsdk_registry.agent.state import State
 
 __all__ = ["AgentThread", "DevAgent", "running_agent"]
 
+# asyncio takes two turns of its loop from an accepted socket to a connection of its server.
+_LAST_TURNS = 3
+
 MAX_CONNECTIONS = 200
 """Of one address, as `limits.http_max_conns_per_client` of a real agent."""
 
@@ -180,6 +183,13 @@ class DevAgent:
         """Hang up on everyone, as a process that dies; the state stays for the next start."""
         if not self._server:
             return
+        loop = asyncio.get_running_loop()
+        for listener in self._server.servers:
+            for sock in listener.sockets:
+                loop.remove_reader(sock)
+        # A socket that was accepted and not set up yet when its server closes, asyncio loses.
+        for _ in range(_LAST_TURNS):
+            await asyncio.sleep(0)
         for listener in self._server.servers:
             listener.close()
         self._connections.abort()
