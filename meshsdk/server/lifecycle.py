@@ -6,7 +6,9 @@ Rule 2: on the first signal callers are told (maintenance), given the time to ha
 given on to the server, which closes the door and finishes what is in flight. Outgoing calls work all the while.
 Rule 3: an instance leaves Consul with its last worker (rule 2 of workers.py) unless another will take its place
 (supervisor.py). A forked child of a serving process is no part of it until it serves itself.
-Rule 4: Consul may be away: leaving never takes longer than `drain_wait` and one second, and what requests in flight
+Rule 4: the ready page says yes once the mesh's callers can come in, or it is known that their port stays shut: who
+restarts instances one after the other goes on to the next one then. Consul is not waited for beyond `first_wait`.
+Rule 5: Consul may be away: leaving never takes longer than `drain_wait` and one second, and what requests in flight
 take on a port of our own.
 """
 
@@ -50,7 +52,7 @@ _PATIENCE = 5.0
 
 
 class Phase(StrEnum):
-    """Where a process stands; the ready page says so."""
+    """Where a process stands; `READY` is one whose middleware has been asked something."""
 
     STARTING = "starting"
     READY = "ready"
@@ -83,6 +85,10 @@ class Lifecycle:
         in_flight: requests that have not ended.
         drain_wait: seconds between telling callers and giving the signal on.
         drain_timeout: seconds in which requests in flight may finish where the server would not wait for them.
+
+    Attributes:
+        phase: where the process stands.
+        reachable: rule 4: the mesh's callers can come in, or it is known that they cannot.
     """
 
     def __init__(
@@ -119,6 +125,7 @@ class Lifecycle:
 
     def _fresh(self) -> None:
         self.phase = Phase.STARTING
+        self.reachable = self._registration is None
         self._pid = os.getpid()
         self._seen = False
         self._signal = 0
@@ -302,11 +309,14 @@ class Lifecycle:
 
     async def _admitted(self) -> bool:
         """Wait until callers may come in; False where the process leaves before."""
-        while not await self._entrance.follow():
+        while not self._leave.is_set:
+            admitted = await self._entrance.follow()
+            # Also where not: a certificate that must be there may be Consul's to give, and Consul away.
+            self.reachable = True
+            if admitted:
+                return True
             await either(_FOLLOW, self._leave)
-            if self._leave.is_set:
-                return False
-        return True
+        return False
 
     async def _depart(self, heartbeat: Heartbeat) -> None:
         loop = asyncio.get_running_loop()

@@ -149,8 +149,9 @@ class Server:
 
     @property
     def phase(self) -> str:
-        """`starting`, `ready`, `draining` or `stopped`."""
-        return self.lifecycle.phase.value
+        """`starting`, `opening` (the mesh's callers cannot come in yet), `ready`, `draining` or `stopped`."""
+        phase = self.lifecycle.phase
+        return _OPENING if phase is Phase.READY and not self.lifecycle.reachable else phase.value
 
     def asgi(self, app: ASGIApp) -> MeshASGI:
         """Put the mesh around an ASGI application."""
@@ -192,8 +193,8 @@ class Server:
         return pages
 
     def _ready(self) -> Answer:
-        phase = self.lifecycle.phase
-        return Answer(200 if phase is Phase.READY else 503, f"{phase.value}\n".encode())
+        phase = self.phase
+        return Answer(200 if phase == Phase.READY else 503, f"{phase}\n".encode())
 
     def _state(self, _: str) -> str:
         return SERVING if self.lifecycle.phase is Phase.READY else self.lifecycle.phase.value
@@ -208,6 +209,8 @@ class Server:
             return None
         return MetricsPort(settings.metrics_host, settings.metrics_port, settings.metrics_path, self._scrape.answer)
 
+
+_OPENING = "opening"
 
 # Where the ready page is turned off, the process still has to ask its own port something that no application answers.
 _PROBE_PATH = "/-/mesh/probe"

@@ -163,6 +163,23 @@ def test_modes_rules_and_intentions_follow_consul(shop: Callable[..., Shop], por
     assert "Traceback" not in here.program.log
 
 
+def test_ready_means_that_the_mesh_port_takes_handshakes(shop: Callable[..., Shop], port: int) -> None:
+    """Also of a process that takes the place of one that was killed: Consul still lists that one as passing."""
+    mesh_port = port + 10_000 if port + 10_000 <= 65535 else port - 10_000
+    here = shop("uvicorn")
+    caller = Caller(here.url, "checkout")
+    for killed in (False, True):
+        if killed:
+            here.program.process.kill()
+            here.program.wait()
+            assert here.service()["Port"] == mesh_port, "its TTL is not over"
+            here = shop("uvicorn")
+        here.eventually(lambda: here.program.text("/-/mesh/ready")[0] == 200, about=lambda: here.program.log)  # noqa: B023
+        status, body = caller.get(mesh_port, "/who")
+        assert (status, json.loads(body)["pid"]) == (200, here.program.process.pid)
+        assert here.told("permissive") == mesh_port
+
+
 def test_tls_to_a_plain_port_fails_and_harms_nothing(shop: Callable[..., Shop], port: int) -> None:
     here = shop("uvicorn")
     here.told("permissive")

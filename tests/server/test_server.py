@@ -1,9 +1,13 @@
-"""The served side as a whole, in this process: phases, pages and ends, with a port that nobody serves."""
+"""The served side as a whole, in this process: phases, pages and ends, with a port that at most accepts connections."""
 
 from __future__ import annotations
 
+import asyncio
+import ssl
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +31,7 @@ def background() -> Iterator[Background]:
 
 @pytest.fixture
 def make(background: Background, tmp_path: Path) -> Any:
-    def making(**settings: Any) -> Server:
+    def making(certificate: Certificate | None = None, **settings: Any) -> Server:
         metrics = Metrics()
         return Server(
             Settings("shop", **{"drain_wait": 0.1, "runtime_dir": tmp_path / "r", **settings}),
@@ -37,9 +41,46 @@ def make(background: Background, tmp_path: Path) -> Any:
             metrics=metrics,
             sink=metrics.sink,
             tracing=Tracing(),
+            identity=certificate,
         )
 
     return making
+
+
+class Certificate:
+    """An identity that waits for its first answer until the test lets go, and never has anything to show."""
+
+    def __init__(self) -> None:
+        self.material: object | None = None
+        self.release = threading.Event()
+
+    def server_context(self) -> ssl.SSLContext:
+        raise AssertionError("there is no certificate")
+
+    def wait_answer(self, timeout: float) -> None:
+        raise AssertionError("nobody asks from a thread here")
+
+    async def await_answer(self, seconds: float) -> None:
+        assert await asyncio.to_thread(self.release.wait, 10)
+
+
+@asynccontextmanager
+async def accepting(port: int) -> AsyncIterator[None]:
+    """Something that accepts connections to the port, and hangs up."""
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", port):
+        yield
+
+
+async def ready_page(http: httpx.AsyncClient, status: int) -> str:
+    """What the page says once it has this status."""
+    async with asyncio.timeout(10):
+        while (page := await http.get("/-/mesh/ready")).status_code != status:  # noqa: ASYNC110  # another process or thread decides
+            await asyncio.sleep(0.01)
+    return page.text
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -86,15 +127,15 @@ async def test_phases_and_pages(make: Any, port: int) -> None:
     async def during() -> None:
         async with client(application) as http:
             assert (await http.get("/x")).text == "hello"
-            ready = await http.get("/-/mesh/ready")
-            assert (ready.status_code, ready.text) == (200, "ready\n")
+            assert await ready_page(http, 200) == "ready\n"
             metrics = await http.get("/-/mesh/metrics")
             assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
             assert "http_server_request_duration_seconds_count" in metrics.text
 
     for _ in range(2):  # a second start in one process is a life of its own
         life = Life(application)
-        await life.run(during)
+        async with accepting(port):
+            await life.run(during)
         assert life.sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
         assert server.phase == "stopped"
         async with client(application) as http:
@@ -128,8 +169,33 @@ async def test_application_without_lifespan(make: Any, port: int) -> None:
     application = server.asgi(no_lifespan)
     with pytest.raises(AssertionError, match="no lifespan here"):
         await Life(application).run()
-    async with client(application) as http:
-        assert (await http.get("/-/mesh/ready")).text == "ready\n"
+    async with client(application) as http, accepting(port):
+        assert await ready_page(http, 200) == "ready\n"
+    await server.aclose()
+
+
+async def test_a_port_that_does_not_accept_is_not_ready(make: Any, port: int) -> None:
+    server = make(port=port)
+    async with client(server.asgi(app)) as http:
+        assert (await http.get("/x")).text == "hello"
+        assert await ready_page(http, 503) == "opening\n"
+        assert server.phase == "opening"
+        async with accepting(port):
+            assert await ready_page(http, 200) == "ready\n"
+    await server.aclose()
+
+
+@pytest.mark.parametrize("identity", ["auto", "consul"])
+async def test_ready_waits_for_the_first_answer_about_the_certificate(make: Any, port: int, identity: str) -> None:
+    """And not for a certificate: whether there ever is one may be for Consul to say, and Consul away."""
+    certificate = Certificate()
+    server = make(certificate, port=port, identity=identity)
+    async with client(server.asgi(app)) as http, accepting(port):
+        assert (await http.get("/x")).text == "hello"
+        assert await ready_page(http, 503) == "opening\n"
+        assert server._workers._answers["state"]("") == "serving"  # siblings do not leave a port that this one serves
+        certificate.release.set()
+        assert await ready_page(http, 200) == "ready\n"
     await server.aclose()
 
 
