@@ -30,6 +30,19 @@ async def test_pieces(ours: Any, serve: Callable[..., Server], fields: Any) -> N
     assert (b"content-length" in server.heads[0].lower()) == ((fields and fields[0] != CHUNKED) or False)
 
 
+@pytest.mark.parametrize("body", [b"charge", b""])
+@pytest.mark.parametrize("fields", [(CHUNKED,), (CHUNKED, EXPECT)], ids=["at once", "after 100"])
+async def test_a_known_body_that_is_to_go_in_chunks(
+    ours: Any, serve: Callable[..., Server], body: bytes, fields: Any
+) -> None:
+    """Who says `Transfer-Encoding: chunked` gets chunks, and each body ends once."""
+    server = serve(answering())
+    for _ in range(2):
+        assert await called(ours, at(server), within(5), get(body, "POST", *fields)) == b"ok"
+    assert server.bodies == [body] * 2
+    assert server.connections == 1
+
+
 async def test_no_pieces(ours: Any, serve: Callable[..., Server]) -> None:
     server = serve(answering())
     assert await called(ours, at(server), within(5), get(Pieces(), "POST")) == b"ok"

@@ -16,7 +16,7 @@ from meshsdk.wire.aio.reply import AsyncioReply
 from meshsdk.wire.aio.upload import upload
 from meshsdk.wire.engine import Bounds, Request
 from meshsdk.wire.failures import late
-from meshsdk.wire.http1 import Head, Limits, write_head
+from meshsdk.wire.http1 import Framing, Head, Limits, write_head
 from meshsdk.wire.loops import PerLoop
 from meshsdk.wire.pooling import Pooling
 from meshsdk.wire.security import Secure
@@ -153,7 +153,7 @@ def _start(connection: Connection, request: Request, head: Head, bounds: Bounds)
     reply = AsyncioReply(connection)
     connection.last = head.closes
     body = cast("bytes | AsyncIterable[bytes]", request.body)
-    if isinstance(body, bytes) and not head.expects:
+    if isinstance(body, bytes) and not head.expects and head.length != Framing.CHUNKED:
         connection.start(reply, request.method, head.data + body if body else head.data, bounds)
     else:
         connection.start(reply, request.method, head.data, bounds, uploading=True)

@@ -7,13 +7,9 @@ from collections.abc import AsyncIterable
 
 from meshsdk.wire.aio.connection import Connection
 from meshsdk.wire.aio.reply import AsyncioReply
-from meshsdk.wire.engine import InvalidRequest
-from meshsdk.wire.http1 import Framing
+from meshsdk.wire.http1 import CONTINUE_WITHIN, BodyWriter
 
 __all__ = ["upload"]
-
-# How long a body waits for `100 Continue` before it is sent anyway (RFC 9110, 10.1.1 leaves it open; curl's second).
-CONTINUE_WITHIN = 1.0
 
 
 async def upload(
@@ -31,7 +27,8 @@ async def upload(
             if reply.status:
                 return
         if isinstance(body, bytes):
-            connection.write(_chunk(body) + _LAST if length == Framing.CHUNKED else body)
+            writer = BodyWriter(length)
+            connection.write(writer.piece(body) + writer.end())
             await connection.unstuck()
         else:
             await _stream(connection, body, length)
@@ -44,24 +41,9 @@ async def upload(
 
 
 async def _stream(connection: Connection, body: AsyncIterable[bytes], length: int) -> None:
-    sent = 0
+    writer = BodyWriter(length)
     async for piece in body:
-        if not piece:
-            continue
-        sent += len(piece)
-        if length != Framing.CHUNKED and sent > length:
-            raise InvalidRequest(f"Content-Length is {length} and the body has more bytes")
-        connection.write(_chunk(piece) if length == Framing.CHUNKED else piece)
+        connection.write(writer.piece(piece))
         if connection.stuck:
             await connection.unstuck()
-    if length == Framing.CHUNKED:
-        connection.write(_LAST)
-    elif sent < length:
-        raise InvalidRequest(f"Content-Length is {length} and the body has {sent} bytes")
-
-
-_LAST = b"0\r\n\r\n"
-
-
-def _chunk(piece: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(piece), piece)
+    connection.write(writer.end())

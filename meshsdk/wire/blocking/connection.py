@@ -16,9 +16,18 @@ from math import ceil, inf
 
 from meshsdk.core.model import Endpoint, Failure, Phase, TransportFailure
 from meshsdk.wire.blocking.dial import dial
-from meshsdk.wire.engine import Bounds, InvalidRequest
+from meshsdk.wire.engine import Bounds
 from meshsdk.wire.failures import breach, connect_timed_out, late, lost, stuck, unconnected
-from meshsdk.wire.http1 import Framing, Head, Incoming, Limits, ProtocolError, ResponseReader
+from meshsdk.wire.http1 import (
+    CONTINUE_WITHIN,
+    BodyWriter,
+    Framing,
+    Head,
+    Incoming,
+    Limits,
+    ProtocolError,
+    ResponseReader,
+)
 from meshsdk.wire.pooling import Pooling
 from meshsdk.wire.security import Security
 from meshsdk.wire.sockets import unread_by_peer
@@ -28,11 +37,7 @@ __all__ = ["BlockingConnection", "Late"]
 # Large enough that a stream is read in few calls, small enough not to be mapped and unmapped anew by malloc.
 _READ = 64 * 1024
 
-# How long a body waits for `100 Continue` before it is sent anyway (RFC 9110, 10.1.1 leaves it open; curl's second).
-_CONTINUE_WITHIN = 1.0
-
 _WANTS = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-_LAST_CHUNK = b"0\r\n\r\n"
 
 
 class Late(Exception):
@@ -148,7 +153,7 @@ class BlockingConnection:
         self._sent_before = self._sent
         self._last = head.closes
         self._reader.expect(method, into)
-        if isinstance(body, bytes) and not head.expects:
+        if isinstance(body, bytes) and not head.expects and head.length != Framing.CHUNKED:
             self._whole = self._write(into, head.data + body if body else head.data)
         else:
             self._whole = False
@@ -260,25 +265,17 @@ class BlockingConnection:
     def _upload(self, into: Incoming, head: Head, body: bytes | Iterable[bytes]) -> bool:
         if head.expects and not self._told_to_go_on(into):
             return False
-        chunked = head.length == Framing.CHUNKED
-        sent = 0
+        writer = BodyWriter(head.length)
         for piece in (body,) if isinstance(body, bytes) else body:
-            if not piece:
-                continue
-            sent += len(piece)
-            if not chunked and sent > head.length:
-                raise InvalidRequest(f"Content-Length is {head.length} and the body has more bytes")
-            if not self._write(into, b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece):
+            data = writer.piece(piece)
+            if data and not self._write(into, data):
                 return False
-        if chunked:
-            return self._write(into, _LAST_CHUNK)
-        if sent < head.length:
-            raise InvalidRequest(f"Content-Length is {head.length} and the body has {sent} bytes")
-        return True
+        last = writer.end()
+        return not last or self._write(into, last)
 
     def _told_to_go_on(self, into: Incoming) -> bool:
         """Wait for `100 Continue`, but not for ever: some servers never say it. False where there is a final reply."""
-        until = self._clock() + _CONTINUE_WITHIN
+        until = self._clock() + CONTINUE_WITHIN
         while not (into.status or self._reader.continued):
             try:
                 data = self._read(min(until, self._bounds.deadline))

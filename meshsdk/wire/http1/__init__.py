@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from meshsdk.wire.http1.body import CONTINUE_WITHIN, BodyWriter, Framing
 from meshsdk.wire.http1.limits import Limits
-from meshsdk.wire.http1.request import Framing, Head, write_head
+from meshsdk.wire.http1.request import Head, write_head
 from meshsdk.wire.http1.response import Incoming, ProtocolError, ResponseReader
 
-__all__ = ["Framing", "Head", "Incoming", "Limits", "ProtocolError", "ResponseReader", "write_head"]
+__all__ = [
+    "CONTINUE_WITHIN",
+    "BodyWriter",
+    "Framing",
+    "Head",
+    "Incoming",
+    "Limits",
+    "ProtocolError",
+    "ResponseReader",
+    "write_head",
+]

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from meshsdk.wire.engine import InvalidRequest
+from meshsdk.wire.http1.body import Framing
+from meshsdk.wire.http1.fields import CONTROL, TOKEN
 
-__all__ = ["Framing", "Head", "write_head"]
+__all__ = ["Head", "write_head"]
 
-# RFC 9110, 5.6.2 and 5.5; RFC 9112, 3.2 (a target has no spaces, and we send nothing that is not ASCII in it).
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+# RFC 9112, 3.2: a target has no spaces, and we send nothing that is not ASCII in it.
 _TARGET = re.compile(rb"[\x21-\x7e]+")
-_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _CONTROL_IN_HEAD = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 # No body is longer than 2**64 bytes.
@@ -38,13 +38,6 @@ _SPECIAL = {
 _names: dict[bytes, int] = {}
 _methods: dict[str, bytes] = {}
 _REMEMBERED = 500
-
-
-class Framing:
-    """How the body is told from what follows it: its length, or one of these."""
-
-    NONE = 0
-    CHUNKED = -1
 
 
 @dataclass(slots=True)
@@ -141,7 +134,7 @@ def _once(name: bytes, before: bytes | None, value: bytes) -> bytes:
 
 def _method(method: str) -> bytes:
     written = method.encode("ascii", "replace")
-    if not _TOKEN.fullmatch(written):
+    if not TOKEN.fullmatch(written):
         raise InvalidRequest(f"the method {method!r} is no token (RFC 9110, 5.6.2)")
     if method == "CONNECT":
         raise InvalidRequest("CONNECT asks a proxy for a tunnel; a mesh service is called with any other method")
@@ -151,7 +144,7 @@ def _method(method: str) -> bytes:
 
 
 def _learn(name: bytes) -> int:
-    if not _TOKEN.fullmatch(name):
+    if not TOKEN.fullmatch(name):
         raise InvalidRequest(f"the header name {name!r} is no token (RFC 9110, 5.6.2)")
     kind = _SPECIAL.get(name.lower(), _PLAIN)
     if len(_names) < _REMEMBERED:
@@ -166,6 +159,6 @@ def _unfit(target: bytes, fields: Sequence[tuple[bytes, bytes]]) -> InvalidReque
             f"the target {target[:80]!r} is empty or has spaces, control or non-ASCII characters; encode them as %XX"
         )
     for name, value in fields:
-        if _CONTROL.search(value):
+        if CONTROL.search(value):
             return InvalidRequest(f"the header {name.decode()} has a control character in its value: {value[:80]!r}")
     return InvalidRequest("the head cannot be written")

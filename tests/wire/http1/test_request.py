@@ -30,7 +30,7 @@ def refused(*fields: tuple[bytes, bytes], **options: Any) -> str:
 class TestWritten:
     def test_without_body(self) -> None:
         assert head((b"accept", b"*/*"), target=b"/a?b=c") == Head(
-            b"GET /a?b=c HTTP/1.1\r\nHost: payments\r\naccept: */*\r\n\r\n", Framing.NONE, False
+            b"GET /a?b=c HTTP/1.1\r\nHost: payments\r\naccept: */*\r\n\r\n", 0, False
         )
 
     def test_known_length(self) -> None:

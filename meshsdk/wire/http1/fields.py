@@ -1,0 +1,10 @@
+"""What a field of a header or trailer is made of (RFC 9110, 5.5 and 5.6.2)."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["CONTROL", "TOKEN"]
+
+TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
