@@ -7,6 +7,9 @@ Rule 2. Panic: when usable endpoints are fewer than `panic_threshold` percent of
         every endpoint is a candidate. One in limbo that fails is believed to be gone. 0 turns panic off.
 Rule 3. Ejection never empties the rotation: where every healthy endpoint is ejected, they are candidates all the same.
         Where the registry calls every endpoint unhealthy and panic is off, there is no candidate.
+Rule 4. A retry goes to a candidate that was not tried; where all were, to an ejected endpoint that was not: it may be
+        back (a restarted instance), while the others have just failed. What comes of it says nothing (rule 5 of
+        outlier.py). Only where there is none either, a candidate is tried once more.
 
 The answer changes only when something happens or an ejection runs out, so it is kept until then: one comparison per
 call.
@@ -49,6 +52,14 @@ class Rotation:
         if now >= self._until:
             self._sift(now)
         return self._candidates
+
+    def again(self, tried: Sequence[EndpointState], now: float) -> Sequence[EndpointState]:
+        """Return who a call may go to that has been to `tried` (rule 4)."""
+        usable = self.candidates(now)
+        if left := [state for state in usable if state not in tried]:
+            return left
+        aside = [s for s in self.states if s.ejected_until and s.endpoint.healthy and not s.endpoint.limbo]
+        return [state for state in aside if state not in tried] or usable
 
     def began(self, state: EndpointState, now: float) -> bool:
         """Note that a try begins at `state`; True when it is the probe of a returning endpoint."""

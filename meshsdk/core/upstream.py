@@ -100,8 +100,8 @@ class Upstream:
         self._era = 0
 
     def admit(self, tried: Sequence[EndpointState], now: float) -> Slot | Refusal:
-        """Let one attempt in, to an endpoint that is not in `tried` while others are left; a first try is counted
-        for the retry budget.
+        """Let one attempt in, to an endpoint that is not in `tried` while others are left (rule 4 of rotation.py); a
+        first try is counted for the retry budget.
         """
         breaker = self.breaker
         permit: int | None = breaker.epoch
@@ -110,10 +110,10 @@ class Upstream:
         if permit is None:
             return Refusal(BreakerOpen, "breaker-open", breaker.why(now))
         with self._lock:
-            usable = self._rotation.candidates(now)
             if tried:
-                usable = [state for state in usable if state not in tried] or usable
+                usable = self._rotation.again(tried, now)
             else:
+                usable = self._rotation.candidates(now)
                 self._budget.deposit(now)
             state = self._balancer.pick(usable, now, self.rng) if usable else None
             limit = "no-endpoint" if state is None else self._bulkhead.take(state)

@@ -133,6 +133,26 @@ def test_the_next_try_goes_elsewhere_and_says_its_number(world: World) -> None:
     assert sorted(seen) == ["e0", "e1", "e2"]
 
 
+def test_with_every_usable_endpoint_tried_an_ejected_one_is_asked_before_any_is_asked_again() -> None:
+    """Three instances, one of them set aside and restarted since; the other two have just gone."""
+    world = World(plan(balancing={"algorithm": "round-robin", "panic_threshold": 0}))
+    back = world.cluster.states()[2]
+    for _ in range(5):
+        world.cluster._rotation.record(back, False, world.now)
+    assert back.ejected_until > world.now
+    call = world.call()
+    for _ in range(2):
+        attempt = call.begin()
+        assert attempt.state is not back
+        assert isinstance(call.failed(attempt, REFUSED), Retry)
+    last = call.begin()
+    assert last.state is back
+    until = back.ejected_until
+    call.answered(last, 200)
+    call.finished(last)
+    assert back.ejected_until == until  # it was no probe
+
+
 def test_with_every_endpoint_tried_any_is_a_candidate_again() -> None:
     world = World(count=1)
     exchange = world.call()

@@ -128,6 +128,40 @@ def test_passing_after_critical_ends_an_ejection_to_probation() -> None:
     assert rotation.began(rotation.states[0], 2.0)
 
 
+@pytest.mark.parametrize(
+    ("letters", "ejected", "tried", "expected"),
+    [
+        ("hhh", [2], [0], "h1"),  # a candidate that is left goes before any that is set aside
+        ("hhh", [2], [0, 1], "h2"),
+        ("hhhh", [2, 3], [1, 0], "h2 h3"),
+        ("hhhh", [2, 3], [1, 0, 2], "h3"),
+        ("hhhh", [2, 3], [1, 0, 2, 3], "h0 h1"),
+        ("hhhul", [2], [0, 1], "h2"),  # neither the unhealthy one nor the one no longer listed
+        ("hhul", [], [0, 1], "h0 h1"),
+    ],
+)
+def test_a_retry_prefers_an_ejected_endpoint_to_one_that_was_tried(
+    letters: str, ejected: list[int], tried: list[int], expected: str
+) -> None:
+    rotation = Rotation(OUTLIER, 0, known(letters))
+    for which in ejected:
+        eject(rotation, which)
+    found = rotation.again([rotation.states[which] for which in tried], 1.0)
+    assert " ".join(state.endpoint.key for state in found) == expected
+
+
+def test_a_retry_keeps_away_from_a_probe_under_way_while_a_candidate_is_left() -> None:
+    rotation = Rotation(OUTLIER, 0, known("hhh"))
+    h0, h1, h2 = rotation.states
+    eject(rotation, 0)
+    assert rotation.began(h0, 31.0)
+    assert list(rotation.again([h1], 31.0)) == [h2]
+    assert list(rotation.again([h1, h2], 31.0)) == [h0]
+    assert not rotation.began(h0, 31.0)
+    assert rotation.record(h0, True, 31.1) is None  # what is no probe says nothing
+    assert rotation.record(h0, True, 31.2, probe=True) == Reinstatement()
+
+
 class TestAdopt:
     def test_ejections_go_on_under_other_numbers(self) -> None:
         rotation = Rotation(OUTLIER, 50, known("hhh"))
