@@ -9,29 +9,22 @@ from typing import Any
 from meshsdk.core.model import Failure, TransportFailure
 from meshsdk.wire.aio.connection import HIGH_WATER, Connection, Receiver
 from meshsdk.wire.aio.stream import DuplexStream, StreamInfo
-from meshsdk.wire.engine import Headers
-from meshsdk.wire.retry_after import retry_after
+from meshsdk.wire.reply import DISCARD_BYTES, BaseReply
 
 __all__ = ["AsyncioReply"]
 
-# What is left of a body nobody wants is read, to keep the connection, up to so many bytes and seconds.
-_DISCARD_BYTES = 64 * 1024
+# Seconds that what is left of a body nobody wants has to come.
 _DISCARD_SECONDS = 1.0
 
-# Bytes from which on a piece is handed over as it came: joined with the next, it would be copied.
-_LARGE = 16 * 1024
 
-_VERSIONS = {"1.1": b"HTTP/1.1", "1.0": b"HTTP/1.0"}
-
-
-class AsyncioReply(Receiver):
+class AsyncioReply(BaseReply, Receiver):
     """One reply; iterate it once, for the body.
 
     Attributes:
         error: why nothing more will come.
     """
 
-    __slots__ = ("_connection", "_discarded", "_duplex", "_info", "_upload", "_waiter", "error")
+    __slots__ = ("_connection", "_discarded", "_duplex", "_upload", "_waiter", "error")
 
     def __init__(self, connection: Connection) -> None:
         super().__init__()
@@ -42,30 +35,6 @@ class AsyncioReply(Receiver):
         self._upload: asyncio.Task[None] | None = None
         self.error: BaseException | None = None
         self._discarded = -1
-
-    @property
-    def headers(self) -> Headers:
-        """The header fields in the order and case they came in."""
-        return self.fields
-
-    @property
-    def retry_after(self) -> float | None:
-        """Seconds the server asks to wait; looked for where the status is an error."""
-        return retry_after(self.fields) if self.status >= 400 else None
-
-    @property
-    def extensions(self) -> dict[str, Any]:
-        """`http_version`, `reason_phrase`, `network_stream`, and `trailers`, which is filled at the body's end."""
-        found: dict[str, Any] = {
-            "http_version": _VERSIONS[self.version],
-            "reason_phrase": self.reason,
-            "network_stream": self._info,
-        }
-        if self.status == 101:
-            found["network_stream"] = self._upgraded()
-        elif not self.complete or self.trailers:
-            found["trailers"] = self.trailers
-        return found
 
     # --- for the engine -------------------------------------------------------------------------------
 
@@ -152,12 +121,7 @@ class AsyncioReply(Receiver):
             if self._connection is None:
                 raise StopAsyncIteration  # it was closed
             await self._something()
-        pieces = self.pieces
-        if len(pieces) == 1 or len(pieces[0]) >= _LARGE:
-            piece = pieces.pop(0)
-        else:
-            piece = b"".join(pieces)
-            pieces.clear()
+        piece = self.take()
         if self._connection is not None:
             self._connection.taken(len(piece))
         return piece
@@ -183,12 +147,12 @@ class AsyncioReply(Receiver):
             await self._something()
 
     def _nearly_done(self, connection: Connection) -> bool:
-        return connection.reader.left() <= _DISCARD_BYTES
+        return connection.reader.left() <= DISCARD_BYTES
 
     def _discard(self) -> None:
         self._discarded += sum(map(len, self.pieces))
         self.pieces.clear()
-        if self._discarded > _DISCARD_BYTES:
+        if self._discarded > DISCARD_BYTES:
             self.abandon()
 
     def _upgraded(self) -> DuplexStream | StreamInfo:

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 from meshsdk.wire.blocking.connection import BlockingConnection
 from meshsdk.wire.blocking.stream import DuplexStream, StreamInfo
-from meshsdk.wire.engine import Headers
-from meshsdk.wire.http1 import Incoming
 from meshsdk.wire.lanes import Lane, Lanes
-from meshsdk.wire.retry_after import retry_after
+from meshsdk.wire.reply import DISCARD_BYTES, BaseReply
 
 __all__ = ["BlockingLane", "BlockingLanes", "BlockingReply", "Lease"]
 
 BlockingLanes = Lanes[BlockingConnection, threading.Semaphore]
 BlockingLane = Lane[BlockingConnection, threading.Semaphore]
-
-# What is left of a body nobody wants is read, to keep the connection, up to so many bytes and without waiting.
-_DISCARD_BYTES = 64 * 1024
-
-_VERSIONS = {"1.1": b"HTTP/1.1", "1.0": b"HTTP/1.0"}
 
 
 class Lease:
@@ -56,10 +48,10 @@ class Lease:
             spent.close()
 
 
-class BlockingReply(Incoming):
+class BlockingReply(BaseReply):
     """One reply; iterate it once, for the body."""
 
-    __slots__ = ("_connection", "_duplex", "_info", "_lease")
+    __slots__ = ("_connection", "_duplex", "_lease")
 
     def __init__(self, connection: BlockingConnection, lease: Lease) -> None:
         super().__init__()
@@ -67,30 +59,6 @@ class BlockingReply(Incoming):
         self._lease: Lease | None = lease
         self._info = StreamInfo(connection.sock)
         self._duplex: DuplexStream | None = None
-
-    @property
-    def headers(self) -> Headers:
-        """The header fields in the order and case they came in."""
-        return self.fields
-
-    @property
-    def retry_after(self) -> float | None:
-        """Seconds the server asks to wait; looked for where the status is an error."""
-        return retry_after(self.fields) if self.status >= 400 else None
-
-    @property
-    def extensions(self) -> dict[str, Any]:
-        """`http_version`, `reason_phrase`, `network_stream`, and `trailers`, which is filled at the body's end."""
-        found: dict[str, Any] = {
-            "http_version": _VERSIONS[self.version],
-            "reason_phrase": self.reason,
-            "network_stream": self._info,
-        }
-        if self.status == 101:
-            found["network_stream"] = self._upgraded()
-        elif not self.complete or self.trailers:
-            found["trailers"] = self.trailers
-        return found
 
     def settle(self) -> None:
         """If the last byte is here, the connection is free again, whenever the body is read."""
@@ -104,8 +72,7 @@ class BlockingReply(Incoming):
     def __iter__(self) -> Iterator[bytes]:
         while True:
             if self.pieces:
-                pieces, self.pieces = self.pieces, []
-                yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                yield self.take()
             elif self.complete or self._lease is None:
                 return
             else:
@@ -120,7 +87,7 @@ class BlockingReply(Incoming):
         self.pieces.clear()
         try:
             if self.status != 101:
-                self._connection.drain(self, _DISCARD_BYTES)
+                self._connection.drain(self, DISCARD_BYTES)
         except BaseException:
             self.abandon()
             raise

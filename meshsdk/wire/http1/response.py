@@ -32,6 +32,9 @@ _DEFAULTS = Limits()
 # From how many bytes on the rest of a body is not parsed: below, making another parser costs more than the copy.
 _BULK = 64 * 1024
 
+# Bytes from which on a piece is handed over as it came: joined with the next, it would be copied.
+_LARGE = 16 * 1024
+
 
 class ProtocolError(Exception):
     """The bytes are no HTTP/1.1 reply, or exceed a limit; the message says which."""
@@ -43,20 +46,20 @@ class Incoming:
     Attributes:
         status: 0 until the head is complete.
         version: `1.1` or `1.0`.
-        fields: header fields in the order and case they came in.
+        headers: header fields in the order and case they came in.
         trailers: those after a chunked body.
         pieces: of the body, that nobody took yet, in order.
         complete: the last byte is here.
         surplus: after an upgrade (101): bytes of the new protocol that came with the head.
     """
 
-    __slots__ = ("complete", "fields", "pieces", "reason", "status", "surplus", "trailers", "version")
+    __slots__ = ("complete", "headers", "pieces", "reason", "status", "surplus", "trailers", "version")
 
     def __init__(self) -> None:
         self.status = 0
         self.reason = b""
         self.version = "1.1"
-        self.fields: list[tuple[bytes, bytes]] = []
+        self.headers: list[tuple[bytes, bytes]] = []
         self.trailers: list[tuple[bytes, bytes]] = []
         self.pieces: list[bytes] = []
         self.complete = False
@@ -68,6 +71,15 @@ class Incoming:
             return None
         pieces = self.pieces
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def take(self) -> bytes:
+        """The next of the body, of which there is something: what came in small pieces, in one."""
+        pieces = self.pieces
+        if len(pieces) == 1 or len(pieces[0]) >= _LARGE:
+            return pieces.pop(0)
+        joined = b"".join(pieces)
+        pieces.clear()
+        return joined
 
 
 class ResponseReader:
@@ -109,7 +121,7 @@ class ResponseReader:
     def expect(self, method: str, into: Incoming) -> None:
         """The next bytes are the reply to a request with `method`; put it into `into`."""
         self._into = into
-        self._fields = into.fields
+        self._fields = into.headers
         self._head_only = method == "HEAD"
         self._begun = False
         self._chunked = False
@@ -242,7 +254,7 @@ class ResponseReader:
             raise under if isinstance(under, ProtocolError) else ProtocolError(str(error)) from error
 
     def _length(self) -> int | None:
-        lengths = (value for name, value in self._into.fields if name.lower() == b"content-length")
+        lengths = (value for name, value in self._into.headers if name.lower() == b"content-length")
         return next((int(length) for length in lengths), None)
 
     # --- what llhttp calls ----------------------------------------------------------------------------
@@ -347,7 +359,7 @@ class ResponseReader:
         into = self._into
         options = [
             option.strip()
-            for name, value in into.fields
+            for name, value in into.headers
             if name.lower() == b"connection"
             for option in value.lower().split(b",")
         ]

@@ -58,7 +58,7 @@ def read(
         into.status,
         into.reason,
         into.version,
-        into.fields,
+        into.headers,
         b"".join(into.pieces),
         into.trailers,
         into.complete,

@@ -379,3 +379,23 @@ def test_nothing_comes_of_nothing() -> None:
     reader.feed(OK + SIZED)
     reader.feed(b"")
     assert (into.complete, reader.reusable, reader.ended()) == (True, True, True)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "taken"),
+    [
+        ([1], [1]),
+        ([1, 2, 3], [6]),
+        ([20_000, 20_000, 1], [20_000, 20_000, 1]),
+        ([1, 20_000, 2], [20_003]),
+    ],
+)
+def test_small_pieces_are_taken_together_and_large_ones_as_they_came(pieces: list[int], taken: list[int]) -> None:
+    into = Incoming()
+    body = b"0123456789" * 10_000
+    into.pieces = [body[sum(pieces[:at]) : sum(pieces[: at + 1])] for at in range(len(pieces))]
+    got = []
+    while into.pieces:
+        got.append(into.take())
+    assert [len(piece) for piece in got] == taken
+    assert b"".join(got) == body[: sum(pieces)]
