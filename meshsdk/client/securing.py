@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from meshsdk.core.model import Endpoint
+from meshsdk.core.model import TLS_META, Endpoint
 from meshsdk.wire.security import PeerRejected, Security
 
 if TYPE_CHECKING:
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from meshsdk.identity.holder import Identity
 
 __all__ = ["TLS_META", "Securing"]
-
-TLS_META = "mesh-tls"
-"""What an instance says of its port in the registry: `strict` or `permissive` where it takes mTLS; else clear text."""
 
 
 class Securing:

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-__all__ = ["Call", "Endpoint", "Failure", "Phase", "Snapshot", "TransportFailure"]
+__all__ = ["TLS_META", "Call", "Endpoint", "Failure", "Phase", "Snapshot", "TransportFailure"]
+
+TLS_META = "mesh-tls"
+"""In an instance's meta: its port takes mutual TLS, besides clear text (`permissive`) or only (`strict`)."""
 
 
 class Phase(IntEnum):

@@ -20,15 +20,13 @@ from typing import Any, Protocol, TypeVar
 from weakref import WeakSet
 
 from meshsdk.config import Settings
+from meshsdk.core.model import TLS_META
 from meshsdk.server.listener import Listener, Serves
 from meshsdk.server.sniffing import SniffingContext
 
-__all__ = ["META", "Certificate", "Entrance", "entrance_at", "entrances"]
+__all__ = ["Certificate", "Entrance", "entrance_at", "entrances"]
 
 log = logging.getLogger("meshsdk.server")
-
-META = "mesh-tls"
-"""The registration's meta that says a port takes mutual TLS: `strict` or `permissive`."""
 
 LOOP_WAIT = 2.0
 """Seconds the application's loop has to answer; one that blocks for longer is asked again later."""
@@ -167,7 +165,7 @@ class Entrance:
         if self._identity is None or mode == "off" or not self._takes_tls:
             return None, {}
         shown = self._identity.material is not None or mode == "strict"
-        return self._listener.port if self._listener is not None else None, {META: mode} if shown else {}
+        return self._listener.port if self._listener is not None else None, {TLS_META: mode} if shown else {}
 
     @property
     def is_native(self) -> bool:
