@@ -49,6 +49,9 @@ class Receiver(Incoming):
         """No more will come. Must not raise."""
         raise NotImplementedError
 
+    def writable(self) -> None:
+        """The peer has read what was stuck; more of the request may be written. Must not raise."""
+
 
 class Owner:
     """Who keeps a connection while it carries nothing: a pool."""
@@ -252,6 +255,9 @@ class Connection(asyncio.Protocol):
         waiting, self._unstuck = self._unstuck, None
         if waiting is not None and not waiting.done():
             waiting.set_result(None)
+        receiver = self._receiver
+        if receiver is not None and not self._gone:
+            receiver.writable()
 
     # --- time -----------------------------------------------------------------------------------------
 
