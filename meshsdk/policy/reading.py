@@ -50,26 +50,31 @@ class Reading:
 
     Attributes:
         value: plain dicts, lists, text, numbers.
-        lines: where each value stands, counted from 1; empty for JSON.
+        lines, columns: where each value stands, counted from 1; empty for JSON.
         mistakes: path and what is wrong, such as keys written twice.
     """
 
     value: Any = None
     lines: dict[Path, int] = field(default_factory=dict)
+    columns: dict[Path, int] = field(default_factory=dict)
     mistakes: list[Mistake] = field(default_factory=list)
 
 
-def read(text: bytes | str, source: str) -> Reading:
+def read(text: bytes | str, source: str, *, least: str = "version: 1", placed: bool = False) -> Reading:
     """Read YAML or JSON.
+
+    Args:
+        least: what an empty text is advised to hold.
+        placed: read JSON as YAML, which it nearly always is, so that its values have lines and columns too.
 
     Raises:
         PolicyError: the text cannot be read at all; names line and column where there are any.
     """
     try:
         decoded = _decode(text)
-        if decoded.lstrip().startswith("{") and (found := _read_json(decoded)) is not None:
+        if not placed and decoded.lstrip().startswith("{") and (found := _read_json(decoded)) is not None:
             return found
-        return _Events(decoded).read()
+        return _Events(decoded, least).read()
     except _Unreadable as refusal:
         raise PolicyError(source, [str(refusal)]) from None
     except yaml.YAMLError as broken:
@@ -160,8 +165,9 @@ class _Anchor:
 class _Events:
     """One pass over libyaml's events; a descent per level, bounded by `_MAX_DEPTH`."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, least: str) -> None:
         self._events = iter(yaml.parse(text, Loader=_LOADER))
+        self._least = least
         self._anchors: dict[str, _Anchor] = {}
         self._reading = Reading()
         self._budget = iter(range(_MAX_VALUES))
@@ -170,7 +176,7 @@ class _Events:
     def read(self) -> Reading:
         next(self._events)  # the stream's start
         if isinstance(next(self._events), yaml.StreamEndEvent):
-            raise _Unreadable("empty; write at least `version: 1`")
+            raise _Unreadable(f"empty; write at least `{self._least}`")
         self._reading.value = self._value(next(self._events), ())
         next(self._events)  # the document's end
         if not isinstance(extra := next(self._events), yaml.StreamEndEvent):
@@ -178,7 +184,8 @@ class _Events:
         return self._reading
 
     def _value(self, event: yaml.Event, path: Path) -> Any:
-        self._reading.lines.setdefault(path, _line(event))
+        if path not in self._reading.lines:
+            self._place(event, path)
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event, path)
         self._spend(path)
@@ -203,7 +210,7 @@ class _Events:
         result: dict[str, Any] = {}
         for event in self._until(yaml.MappingEndEvent):
             key = self._key(event, path)
-            self._reading.lines[*path, key] = _line(event)
+            self._place(event, (*path, key))
             value = self._value(next(self._events), (*path, key))
             if key in result:
                 self._wrong((*path, key), "written twice; keep one")
@@ -236,6 +243,10 @@ class _Events:
     def _spend(self, path: Path, values: int = 1) -> None:
         _spend(path, self._budget, values)
         self._spent += values
+
+    def _place(self, event: yaml.Event, path: Path) -> None:
+        self._reading.lines[path] = _line(event)
+        self._reading.columns[path] = event.start_mark.column + 1 if event.start_mark else 0
 
     def _wrong(self, path: Path, why: str) -> None:
         self._reading.mistakes.append((path, why))

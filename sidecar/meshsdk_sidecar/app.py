@@ -19,7 +19,8 @@ from meshsdk.server.address import instance_id
 from meshsdk.server.announce import obeyed
 from meshsdk_registry import Registration
 from meshsdk_sidecar.admin import Admin
-from meshsdk_sidecar.config import Config, Service, load
+from meshsdk_sidecar.config import Config, Service
+from meshsdk_sidecar.file import load
 from meshsdk_sidecar.listener import listening, url
 from meshsdk_sidecar.outbound import Outbound
 from meshsdk_sidecar.presence import Presence
@@ -53,7 +54,7 @@ async def _serve(config: Config) -> None:
         presence = await begun.enter_async_context(_presence(mesh, config.service))
         admin = Admin(mesh.metrics, lambda: presence.why_absent if presence else "")
         outbound = Outbound(transport)
-        for app, name, where in ((outbound, "outbound", config.outbound), (admin, "admin", config.admin)):
+        for app, name, where in ((outbound, "outbound", config.outbound.place), (admin, "admin", config.admin.place)):
             await begun.enter_async_context(listening(app, name, where.address, where.port))
             log.info("%s at %s", name, url(where.address, where.port))
         if presence is not None:
