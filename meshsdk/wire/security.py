@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from meshsdk.core.model import Endpoint
 
-__all__ = ["PeerRejected", "Secure", "Security"]
+__all__ = ["PeerRejected", "Secure", "Security", "in_clear"]
 
 
 class PeerRejected(Exception):
@@ -33,3 +33,7 @@ class Security:
 # Asked for each new connection: the endpoint, and the service it is called as. None is clear text; raises
 # `PeerRejected` or OSError where the endpoint must not be called as things are.
 Secure = Callable[[Endpoint, str], Security | None]
+
+
+def in_clear(endpoint: Endpoint, service: str) -> None:
+    """Secure nothing."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-import weakref
 from collections.abc import AsyncIterable, Callable, Collection
 from typing import cast
 
@@ -16,10 +14,11 @@ from meshsdk.wire.aio.reply import AsyncioReply
 from meshsdk.wire.aio.upload import upload
 from meshsdk.wire.engine import Bounds, Request
 from meshsdk.wire.failures import late
+from meshsdk.wire.forks import forget_in_children
 from meshsdk.wire.http1 import Framing, Head, Limits, write_head
 from meshsdk.wire.loops import PerLoop
 from meshsdk.wire.pooling import Pooling
-from meshsdk.wire.security import Secure
+from meshsdk.wire.security import Secure, in_clear
 from meshsdk.wire.steps import astep
 
 __all__ = ["AsyncioEngine"]
@@ -46,9 +45,9 @@ class AsyncioEngine:
         self._clock = clock
         self._limits = limits or Limits()
         self._pooling = pooling or Pooling()
-        self._secure = secure or _in_clear
+        self._secure = secure or in_clear
         self._loops: PerLoop[Pools] = PerLoop(self._make, Pools.close)
-        _engines.add(self)
+        forget_in_children(self)
 
     async def send(self, endpoint: Endpoint, request: Request, bounds: Bounds) -> AsyncioReply:
         """Send `request` to `endpoint` and wait for the reply's head.
@@ -185,19 +184,3 @@ async def _traced(
         reply.abandon()
         raise
     return reply
-
-
-def _in_clear(endpoint: Endpoint, service: str) -> None:  # noqa: ARG001 - the interface of `Secure`
-    return None
-
-
-_engines: weakref.WeakSet[AsyncioEngine] = weakref.WeakSet()
-
-
-def _forget_inherited() -> None:
-    for engine in tuple(_engines):
-        engine.forget_inherited()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_inherited)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Collection, Iterable
 from math import inf
 from typing import Any, cast
@@ -15,10 +13,11 @@ from meshsdk.wire.blocking.connection import BlockingConnection
 from meshsdk.wire.blocking.reply import BlockingLane, BlockingLanes, BlockingReply, Lease
 from meshsdk.wire.engine import Bounds, Request
 from meshsdk.wire.failures import busy, crowded, late, unconnected
+from meshsdk.wire.forks import forget_in_children
 from meshsdk.wire.http1 import Head, Limits, write_head
 from meshsdk.wire.lanes import Lanes
 from meshsdk.wire.pooling import Pooling
-from meshsdk.wire.security import PeerRejected, Secure
+from meshsdk.wire.security import PeerRejected, Secure, in_clear
 from meshsdk.wire.steps import step
 
 __all__ = ["BlockingEngine"]
@@ -48,9 +47,9 @@ class BlockingEngine:
         self._clock = clock
         self._limits = limits or Limits()
         self._pooling = pooling or Pooling()
-        self._secure = secure
+        self._secure = secure or in_clear
         self._lanes: BlockingLanes = Lanes(threading.Semaphore)
-        _engines.add(self)
+        forget_in_children(self)
 
     def send(self, endpoint: Endpoint, request: Request, bounds: Bounds) -> BlockingReply:
         """Send `request` to `endpoint` and wait for the reply's head.
@@ -129,7 +128,7 @@ class BlockingEngine:
     def _open(self, lease: Lease, lane: BlockingLane, bounds: Bounds, service: str, trace: Any) -> BlockingConnection:
         endpoint = lane.endpoint
         try:
-            security = self._secure(endpoint, service) if self._secure else None
+            security = self._secure(endpoint, service)
         except (OSError, PeerRejected) as error:
             raise TransportFailure(unconnected(error)) from error
         connection = BlockingConnection(endpoint, security, self._clock, self._limits, self._pooling)
@@ -176,15 +175,3 @@ class BlockingEngine:
     def _close_spent(self) -> None:
         while (connection := self._lanes.spent()) is not None:
             connection.close()
-
-
-_engines: weakref.WeakSet[BlockingEngine] = weakref.WeakSet()
-
-
-def _forget_inherited() -> None:
-    for engine in tuple(_engines):
-        engine.forget_inherited()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_inherited)
