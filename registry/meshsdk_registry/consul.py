@@ -58,7 +58,7 @@ class Consul(Connect):
         return read(await self._api.status.leader(), _text).value or None
 
     async def agent_info(self) -> AgentInfo:
-        """Return who answers: node, datacenter, version."""
+        """Return who answers: node, datacenter, version, and its default for intentions. It takes `agent:read`."""
         return read(await self._api.agent.self(), decode.agent_info).value
 
     async def local_services(self) -> Mapping[str, LocalService]:

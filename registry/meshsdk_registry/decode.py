@@ -31,8 +31,24 @@ _MAINTENANCE = ("_service_maintenance:", "_node_maintenance")
 
 def agent_info(body: object) -> AgentInfo:
     """`/v1/agent/self`."""
-    config = get(as_kind(body, dict, "body"), "Config", dict, "body")
-    return AgentInfo(*(get(config, name, str, "Config") for name in ("NodeName", "Datacenter", "Version")))
+    parts = as_kind(body, dict, "body")
+    config = get(parts, "Config", dict, "body")
+    node, datacenter, version = (get(config, name, str, "Config") for name in ("NodeName", "Datacenter", "Version"))
+    debug = as_kind(parts.get("DebugConfig") or {}, dict, "body.DebugConfig")
+    return AgentInfo(node, datacenter, version, _intention_default(debug))
+
+
+def _intention_default(debug: Mapping[str, Any]) -> str:
+    """Consul promises nothing about `DebugConfig`: whatever is not known here is no answer, and no mistake."""
+    own = debug.get("DefaultIntentionPolicy")
+    if own in ("allow", "deny"):
+        return str(own)
+    later = debug.get("ACLResolverSettings")  # since 1.10; before, the same keys stood beside it
+    settings = later if isinstance(later, dict) else debug
+    enabled, policy = settings.get("ACLsEnabled"), settings.get("ACLDefaultPolicy")
+    if enabled is False:
+        return "allow"
+    return str(policy) if enabled is True and policy in ("allow", "deny") else ""
 
 
 def services(body: object) -> dict[str, tuple[str, ...]]:

@@ -120,11 +120,18 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class AgentInfo:
-    """Who answers at Consul's address."""
+    """Who answers at Consul's address.
+
+    Attributes:
+        intention_default: what Consul lets a caller do whom no intention is about, "allow" or "deny": its
+            `default_intention_policy` (1.17), else `acl.default_policy`, else, without ACLs, "allow". Empty where the
+            agent does not tell.
+    """
 
     node: str
     datacenter: str
     version: str
+    intention_default: str = ""
 
 
 @dataclass(frozen=True, slots=True)

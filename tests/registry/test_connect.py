@@ -236,6 +236,30 @@ async def test_a_token_without_permission_is_told_what_to_give():
             assert (await consul.intentions()).value == ()  # hidden, not refused
 
 
+async def token_for(rules: str, url: str) -> str:
+    """Make a token with these rules; a dev agent takes any."""
+    async with Consul(url, token="root") as root:
+        await root.raw("PUT", "/v1/acl/policy", data=json.dumps({"Name": "some", "Rules": rules}))
+        made = await root.raw("PUT", "/v1/acl/token", data=json.dumps({"Policies": [{"Name": "some"}]}))
+    return str(made["SecretID"])
+
+
+@pytest.mark.parametrize("policy", ["allow", "deny"])
+@pytest.mark.parametrize("kind", ["dev", "real"])
+async def test_the_default_of_intentions_is_told_and_obeyed(kind, policy):
+    """With ACLs, it is that of the ACL system; what the agent tells is what its own `authorize` does."""
+    acl = f'acl {{ enabled = true default_policy = "{policy}" tokens {{ master = "root" }} }}'
+    rules = 'agent_prefix "" { policy = "read" } service "web" { policy = "write" }'
+    uri = "spiffe://11111111-2222-3333-4444-555555555555.consul/ns/default/dc/dc1/svc/checkout"
+    asked = json.dumps({"Target": "web", "ClientCertURI": uri, "ClientCertSerial": "01"})
+    with running_agent(intention_default=policy) if kind == "dev" else RealConsul("-hcl", acl) as server:
+        token = "any" if kind == "dev" else await token_for(rules, server.url)
+        async with Consul(server.url, token=token) as consul:
+            assert (await consul.agent_info()).intention_default == policy
+            told = await consul.raw("POST", "/v1/agent/connect/authorize", data=asked)
+            assert told["Authorized"] is (policy == "allow"), told
+
+
 async def test_another_provider_is_not_rotated(monkeypatch, dev_agent):
     from meshsdk_registry.agent import connect_views
 

@@ -41,6 +41,7 @@ async def test_who_answers(consul):
     assert info.datacenter == "dc1"
     assert info.version.startswith("1.8.7")
     assert info.node
+    assert info.intention_default == "allow"
     assert ":" in await consul.leader()
 
 

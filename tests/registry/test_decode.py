@@ -109,6 +109,34 @@ def test_another_shape_is_refused_with_its_place(body, where):
         decode.instances(body)
 
 
+ACLS_1_8 = {"ACLsEnabled": True, "ACLDefaultPolicy": "deny"}
+ACLS_1_19 = {"DefaultIntentionPolicy": "", "ACLResolverSettings": {"ACLsEnabled": True, "ACLDefaultPolicy": "deny"}}
+
+
+@pytest.mark.parametrize(
+    ("debug", "default"),
+    [
+        (ACLS_1_8, "deny"),
+        ({**ACLS_1_8, "ACLDefaultPolicy": "allow"}, "allow"),
+        ({**ACLS_1_8, "ACLsEnabled": False}, "allow"),  # a default of ACLs that are off decides nothing
+        (ACLS_1_19, "deny"),
+        ({**ACLS_1_19, "ACLResolverSettings": {"ACLsEnabled": False, "ACLDefaultPolicy": "deny"}}, "allow"),
+        ({**ACLS_1_19, "DefaultIntentionPolicy": "allow"}, "allow"),
+        ({"DefaultIntentionPolicy": "deny", "ACLsEnabled": False}, "deny"),
+        (None, ""),
+        ({}, ""),
+        ({"ACLsEnabled": True}, ""),
+        ({**ACLS_1_8, "ACLDefaultPolicy": "maybe"}, ""),
+        ({**ACLS_1_8, "ACLDefaultPolicy": ["deny"]}, ""),
+        ({**ACLS_1_8, "ACLsEnabled": "true"}, ""),
+    ],
+)
+def test_the_default_of_intentions_is_found_in_every_version(debug, default):
+    config = {"NodeName": "n1", "Datacenter": "dc1", "Version": "1.8.7"}
+    info = decode.agent_info({"Config": config, "DebugConfig": debug})
+    assert (info.node, info.intention_default) == ("n1", default)
+
+
 @given(json_values)
 def test_invariant(body):
     readers = (decode.instances, decode.key_values, decode.services, decode.local_checks, decode.local_services)

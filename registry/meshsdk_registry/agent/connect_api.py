@@ -29,6 +29,7 @@ class ConnectApi:
 
     def __init__(self, state: State, news: News, read: Callable[[Query], Handler]) -> None:
         self._authority, self._intentions = state.authority, state.intentions
+        self._default_allow = state.intention_default == "allow"
         self._news, self._read = news, read
         self._read_roots = read(self._roots)
 
@@ -79,8 +80,14 @@ class ConnectApi:
     async def _authorize(self, request: Request) -> Response:
         target, source = connect_bodies.authorization(await received(request))
         found = self._intentions.deciding(source, target)
-        reason = f"Matched intention: {found}" if found else "ACLs disabled, access is allowed by default"
-        return JSONResponse({"Authorized": not found or found.action == "allow", "Reason": reason})
+        default = "ACLs disabled, access is allowed by default"
+        if not self._default_allow:
+            default = "Default behavior configured by ACLs"
+        reason = f"Matched intention: {found}" if found else default
+        return JSONResponse({"Authorized": self._allowed(found), "Reason": reason})
+
+    def _allowed(self, found: Intention | None) -> bool:
+        return found.action == "allow" if found else self._default_allow
 
     # --- intentions by id ---------------------------------------------------------------------------
 
@@ -160,7 +167,7 @@ class ConnectApi:
         if kind != "consul":
             raise Refused(500, f'unsupported SourceType: "{kind}"')
         found = self._intentions.deciding(source, destination)
-        return JSONResponse({"Allowed": not found or found.action == "allow"})
+        return JSONResponse({"Allowed": self._allowed(found)})
 
 
 def _shown(found: Intention | None) -> Response:

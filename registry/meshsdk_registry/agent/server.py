@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
@@ -98,6 +98,8 @@ class DevAgent:
         certfile, keyfile: PEM files to serve https.
         leaf_ttl, root_ttl: seconds that the CA's certificates live, 1 or more.
         rotation_jitter: seconds within which leafs are signed anew after a rotation of the CA; Consul takes up to 30.
+        intention_default: what it says and does where no intention is about a caller. In Consul `deny` is part of the
+            ACL system; this agent knows no tokens all the same.
         clock: monotonic seconds, for TTLs and renewals.
 
     Raises:
@@ -117,11 +119,13 @@ class DevAgent:
         leaf_ttl: float = LEAF_LIFE,
         root_ttl: float = ROOT_LIFE,
         rotation_jitter: float = JITTER,
+        intention_default: Literal["allow", "deny"] = "allow",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.host, self.port, self.uds = host, port, uds
         self._certfile, self._keyfile = certfile, keyfile
         self._node, self._datacenter, self._clock = node, datacenter, clock
+        self._intention_default = intention_default
         self._lifetimes = Lifetimes(leaf_ttl, root_ttl, rotation_jitter)
         self.state = self._new_state()
         self._server: _Server | None = None
@@ -202,7 +206,13 @@ class DevAgent:
         self._server = None
 
     def _new_state(self) -> State:
-        return State(self._node, self._datacenter, lifetimes=self._lifetimes, clock=self._clock)
+        return State(
+            self._node,
+            self._datacenter,
+            lifetimes=self._lifetimes,
+            clock=self._clock,
+            intention_default=self._intention_default,
+        )
 
     def _listen(self) -> socket.socket:
         if self.uds:

@@ -51,6 +51,7 @@ class State:
 
     Args:
         clock: monotonic seconds, for the CA, whose certificates are made when they are asked for.
+        intention_default: `allow` or `deny` where no intention is about a caller.
     """
 
     def __init__(
@@ -60,7 +61,10 @@ class State:
         watcher: Callable[[], None] = lambda: None,
         lifetimes: Lifetimes | None = None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        intention_default: str = "allow",
     ) -> None:
+        self.intention_default = intention_default
         self.node = node
         self.datacenter = datacenter
         self.journal = Journal(watcher)

@@ -16,7 +16,7 @@ VERSION = "1.8.7+meshsdk.dev"
 
 
 def agent_self(state: State) -> Mapping[str, Any]:
-    """`/v1/agent/self`, the part that says who answers."""
+    """`/v1/agent/self`, the part that says who answers, and what it does about callers that no intention is about."""
     config = {
         "Datacenter": state.datacenter,
         "NodeName": state.node,
@@ -26,7 +26,10 @@ def agent_self(state: State) -> Mapping[str, Any]:
     }
     return {
         "Config": config,
-        "DebugConfig": {},
+        "DebugConfig": {
+            "ACLsEnabled": state.intention_default == "deny",
+            "ACLDefaultPolicy": state.intention_default,
+        },
         "Member": {"Name": state.node, "Addr": "127.0.0.1", "Port": 8301, "Status": 1},
     }
 
