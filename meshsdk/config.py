@@ -10,12 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from meshsdk.core.names import SERVICE_NAME
 from meshsdk.errors import ConfigError
 
 __all__ = ["SERVICE_NAME", "Settings", "export", "inherited_environment", "load", "run_target"]
-
-SERVICE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-"""A service's name is a DNS label in small letters (RFC 1035, 2.3.1): it is a host name in URLs."""
 
 
 @dataclass(frozen=True, slots=True)
