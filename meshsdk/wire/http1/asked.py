@@ -1,0 +1,228 @@
+"""One request as it comes in, and what its fields mean: for whom, how long, and what happens after it.
+
+Rule 1  A length is digits, once. A transfer coding is `chunked`, once, in HTTP/1.1, and without a length beside it.
+        Whatever else two parsers could read in two ways is refused, not corrected (RFC 9112, 6.3 and 11.2).
+Rule 2  HTTP/1.1 has one Host, and it is a name or address. The authority in an absolute target outranks it (3.2.2).
+Rule 3  `Connection` may name no field that is meant for the last recipient: who dropped it on our word would decide by
+        less than the client sent (CVE-2022-31813). RFC 9110, 7.6.1 forbids it; Envoy refuses some of them too.
+Rule 4  `Content_Length` is no Content-Length here, and is one to applications behind CGI's names. Such doubles of the
+        fields above are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from meshsdk.wire.http1.authority import check_authority, read_target
+from meshsdk.wire.http1.body import Framing
+from meshsdk.wire.http1.refused import Refused
+
+__all__ = ["Asked", "understand"]
+
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_PROTOCOL = re.compile(_TOKEN.pattern + rb"(?:/" + _TOKEN.pattern + rb")?")
+_DIGITS = re.compile(rb"[0-9]{1,19}")
+_LARGEST = 2**63 - 1  # what nginx counts to; others count in doubles and stop sooner
+
+_SLASH = 0x2F
+_PLAIN, _HOST, _LENGTH, _CODING, _CONNECTION, _EXPECT, _UPGRADE = range(7)
+_SPECIAL = {
+    b"host": _HOST,
+    b"content-length": _LENGTH,
+    b"transfer-encoding": _CODING,
+    b"connection": _CONNECTION,
+    b"expect": _EXPECT,
+    b"upgrade": _UPGRADE,
+}
+
+# Meant for the last recipient, or for us: not to be named by `Connection`, nor written with underscores.
+_END_TO_END = frozenset(_SPECIAL.keys() - {b"connection", b"upgrade"}) | {
+    b"authorization", b"baggage", b"cache-control", b"content-encoding", b"content-type", b"cookie", b"date",
+    b"forwarded", b"grpc-timeout", b"origin", b"range", b"traceparent", b"tracestate", b"true-client-ip", b"via",
+    b"x-real-ip", b"x-request-id",
+}  # fmt: skip
+_PREFIXES = (b"x-forwarded-", b"x-envoy-")
+
+# What is known of names seen before, bounded, as names come from outside.
+_names: dict[bytes, int] = {}
+_REMEMBERED = 500
+_MEMORABLE = 40  # bytes of a name worth remembering
+
+
+class Asked:
+    """One request as it comes in; the reader fills it, and whoever forwards it reads it.
+
+    Attributes:
+        version: `1.1` or `1.0`.
+        fields: in the order and case they came in.
+        host: the authority in the target if there is one, else the Host field; None where an HTTP/1.0 request has
+            neither.
+        length: of the body; 0 for none, `Framing.CHUNKED` for one in chunks.
+        keeps_alive: the client would send another request on the connection (RFC 9112, 9.3).
+        expects: it waits for `100 Continue` before it sends the body.
+        upgrade: the protocols it asks for, empty for none; CONNECT is told by its method.
+        headed: the head is complete.
+        complete: the last byte of the body is here.
+        pieces: of the body, that nobody took yet, in order.
+        trailers: those after a chunked body that may be passed on.
+    """
+
+    __slots__ = (
+        "complete",
+        "expects",
+        "fields",
+        "headed",
+        "host",
+        "keeps_alive",
+        "length",
+        "method",
+        "pieces",
+        "target",
+        "trailers",
+        "upgrade",
+        "version",
+    )
+
+    method: bytes
+    target: bytes
+    version: str
+    fields: list[tuple[bytes, bytes]]
+
+    def __init__(self) -> None:
+        self.host: bytes | None = None
+        self.length = 0
+        self.keeps_alive = True
+        self.expects = False
+        self.upgrade = b""
+        self.headed = False
+        self.complete = False
+        self.pieces: list[bytes] = []
+        self.trailers: list[tuple[bytes, bytes]] = []
+
+
+def understand(asked: Asked) -> None:
+    """Find out from method, target, version and fields all else about a request.
+
+    Raises:
+        Refused: they contradict each other or the RFCs.
+    """
+    known = _names
+    host: bytes | None = None
+    special: list[tuple[int, bytes]] | None = None
+    for name, value in asked.fields:
+        kind = known.get(name)
+        if kind is None:
+            kind = _learn(name)
+        if kind:
+            if kind == _HOST and host is None:
+                host = value
+            else:
+                special = special or []
+                special.append((kind, value))
+    if host is not None:
+        check_authority(host, "the Host field")
+    elif asked.version == "1.1":
+        raise Refused(400, "host", "the request has no Host field; HTTP/1.1 needs one (RFC 9112, 3.2)")
+    if asked.target[0] != _SLASH or asked.method == b"CONNECT":
+        host = read_target(asked.method, asked.target) or host
+    asked.host = host
+    if special:
+        _heed(asked, special)
+    elif asked.version == "1.0":
+        asked.keeps_alive = False
+
+
+def _learn(name: bytes) -> int:
+    lower = name.lower()
+    if b"_" in name:
+        double = lower.replace(b"_", b"-")
+        if double in _END_TO_END or double.startswith(_PREFIXES) or double in _SPECIAL:
+            raise Refused(400, "syntax", f"the field {name.decode()} can be taken for {double.decode()}; write that")
+    kind = _SPECIAL.get(lower, _PLAIN)
+    if len(_names) < _REMEMBERED and len(name) <= _MEMORABLE:
+        _names[name] = kind
+    return kind
+
+
+def _heed(asked: Asked, special: list[tuple[int, bytes]]) -> None:
+    """Obey the fields that say how the message is framed and what happens to the connection."""
+    said: dict[int, list[bytes]] = {}
+    for kind, value in special:
+        said.setdefault(kind, []).append(value)
+    if _HOST in said:
+        raise Refused(400, "host", f"the request has {len(said[_HOST]) + 1} Host fields; it may have one")
+    old = asked.version == "1.0"
+    asked.length = _length(said.get(_LENGTH, ()), said.get(_CODING, ()), old)
+    if asked.length and asked.method in (b"CONNECT", b"TRACE"):
+        raise Refused(400, "framing", f"{asked.method.decode()} has a body, which it cannot have (RFC 9110, 9.3)")
+    options = _options(said.get(_CONNECTION, ()))
+    asked.keeps_alive = b"close" not in options and (not old or b"keep-alive" in options)
+    for value in said.get(_EXPECT, ()):
+        if value.lower() != b"100-continue":
+            raise Refused(417, "expect", f"Expect: {_shown(value)} cannot be met; only `100-continue` can")
+        asked.expects = asked.length != 0 and not old  # RFC 9110, 10.1.1
+    if _UPGRADE in said and b"upgrade" in options and not old:  # RFC 9110, 7.8
+        asked.upgrade = _protocols(said[_UPGRADE])
+
+
+def _length(lengths: Iterable[bytes], codings: Iterable[bytes], old: bool) -> int:
+    lengths, codings = list(lengths), list(codings)
+    if codings:
+        return _coded(codings, lengths, old)
+    if not lengths:
+        return 0
+    if len(lengths) > 1:
+        raise Refused(400, "framing", f"the request has {len(lengths)} Content-Length fields; it may have one")
+    if not _DIGITS.fullmatch(lengths[0]):
+        raise Refused(400, "framing", f"Content-Length: {_shown(lengths[0])} is not a number of bytes")
+    length = int(lengths[0])
+    if length > _LARGEST:
+        raise Refused(413, "size", f"Content-Length: {length} is more than can be counted")
+    return length
+
+
+def _coded(codings: list[bytes], lengths: list[bytes], old: bool) -> int:
+    """Rule 1 for a request with a Transfer-Encoding."""
+    if lengths:
+        raise Refused(400, "framing", "the request has Content-Length and Transfer-Encoding; leave one out")
+    if old:
+        raise Refused(400, "framing", "the request is HTTP/1.0 and has Transfer-Encoding, which came with HTTP/1.1")
+    if len(codings) == 1 and codings[0].lower() == b"chunked":
+        return Framing.CHUNKED
+    value = b", ".join(codings)
+    names = [name.strip(b" \t").lower() for name in value.split(b",")]
+    if b"chunked" in names[:-1] or not all(_TOKEN.fullmatch(name) for name in names):
+        raise Refused(400, "framing", f"Transfer-Encoding: {_shown(value)} has not `chunked` once, at its end")
+    raise Refused(501, "framing", f"Transfer-Encoding: {_shown(value)} is not understood; only `chunked` is")
+
+
+def _options(values: Iterable[bytes]) -> list[bytes]:
+    options: list[bytes] = []
+    for value in values:
+        lower = value.lower()
+        if lower in (b"close", b"keep-alive"):
+            options.append(lower)
+            continue
+        options += (option for option in (part.strip(b" \t") for part in lower.split(b",")) if option)
+    for option in options:
+        if option in _END_TO_END or option.startswith(_PREFIXES):
+            text = f"Connection: {_shown(option)} names a field that is not for one hop (RFC 9110, 7.6.1)"
+            raise Refused(400, "connection", text)
+        if not _TOKEN.fullmatch(option):
+            raise Refused(400, "connection", f"Connection: {_shown(option)} is no token (RFC 9110, 5.6.2)")
+    return options
+
+
+def _protocols(values: list[bytes]) -> bytes:
+    """What is asked for; nothing where h2c is: a tunnel for it would carry requests that no policy sees."""
+    value = b", ".join(values)
+    protocols = [part.strip(b" \t") for part in value.split(b",")]
+    for protocol in protocols:
+        if not _PROTOCOL.fullmatch(protocol):
+            raise Refused(400, "connection", f"Upgrade: {_shown(value)} is no list of protocols (RFC 9110, 7.8)")
+    return b"" if any(protocol.lower() == b"h2c" for protocol in protocols) else value
+
+
+def _shown(value: bytes) -> str:
+    return value[:80].decode("ascii", "backslashreplace")

@@ -1,0 +1,64 @@
+"""Where a request is for: its target in one of four forms (RFC 9112, 3.2), and the authority in it or in Host."""
+
+from __future__ import annotations
+
+import re
+
+from meshsdk.wire.http1.refused import Refused
+
+__all__ = ["check_authority", "read_target"]
+
+# RFC 3986, 3.2.2 lets sub-delimiters and percent-encoding into a name; no name in DNS or of a service has them, and
+# servers disagree on what they mean. The underscore is common in the names of containers.
+_AUTHORITY = re.compile(rb"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_~-]+(?:\.[A-Za-z0-9_~-]+)*\.?)(?::([0-9]{1,5}))?")
+_ABSOLUTE = re.compile(rb"https?://([^/?]*)([/?].*)?", re.IGNORECASE)
+
+# Authorities found valid before: a process sees the same few over and over.
+_seen: dict[bytes, bool] = {}
+_REMEMBERED = 500
+_LONGEST = 255 + 6  # a name in DNS and a port
+
+
+def check_authority(authority: bytes, where: str) -> bool:
+    """Whether a port is in it.
+
+    Raises:
+        Refused: it is no `host` or `host:port`.
+    """
+    known = _seen.get(authority)
+    if known is not None:
+        return known
+    if b"@" in authority:
+        raise Refused(400, "host", f"{where} has a user name or password in it ({_shown(authority)}); leave it out")
+    match = _AUTHORITY.fullmatch(authority)
+    if match is None or len(authority) > _LONGEST or int(match[2] or b"1") not in range(1, 65536):
+        raise Refused(400, "host", f"{where} is {_shown(authority)}, which is no `host` or `host:port`")
+    with_port = match[2] is not None
+    if len(_seen) < _REMEMBERED:
+        _seen[authority] = with_port
+    return with_port
+
+
+def read_target(method: bytes, target: bytes) -> bytes | None:
+    """The authority in a target that does not begin with a slash; None where there is none.
+
+    Raises:
+        Refused: the target has none of the four forms, or not the one that goes with `method`.
+    """
+    if method == b"CONNECT":
+        if not check_authority(target, "the target of CONNECT"):
+            raise Refused(400, "target", f"CONNECT {_shown(target)} has no port; write `host:port`")
+        return target
+    if target == b"*":
+        if method != b"OPTIONS":
+            raise Refused(400, "target", f"the target `*` goes with OPTIONS only, not with {method.decode()}")
+        return None
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None:
+        raise Refused(400, "target", f"the target {_shown(target)} begins neither with `/` nor with `http://host`")
+    check_authority(match[1], "the authority in the target")
+    return match[1]
+
+
+def _shown(value: bytes) -> str:
+    return f"`{value[:80].decode('ascii', 'backslashreplace')}`"

@@ -1,0 +1,289 @@
+"""Reads the requests of one client's connection from bytes, in whatever pieces they come; llhttp parses their heads.
+
+Rule 1  llhttp is strict, and what it lets through has to pass `understand` too, which knows what parsers differ in.
+Rule 2  The end of each head is found before llhttp sees what follows it, and bodies are counted here. So it is exact
+        where a request ends, also among pipelined ones, and no body is copied by a parser.
+Rule 3  What came before a fault stands: it is in the queue when `Refused` is raised. After it nothing is read.
+Rule 4  After `Connection: close` nothing is read either (RFC 9112, 9.6), and after CONNECT or a request for an upgrade
+        nothing until it is known whose bytes they are.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+
+from meshsdk.wire.http1.asked import Asked, understand
+from meshsdk.wire.http1.chunks import Chunks
+from meshsdk.wire.http1.faults import BROKEN, START, find_fault
+from meshsdk.wire.http1.limits import RequestLimits
+from meshsdk.wire.http1.refused import Refused
+
+__all__ = ["Asked", "Refused", "RequestReader"]
+
+_HEAD_END = b"\r\n\r\n"
+_CR, _LF = b"\r\n"
+_DEFAULTS = RequestLimits()
+
+
+class _Fields(list[tuple[bytes, bytes]]):
+    """The fields of a head, as llhttp calls them out; not the reader, with which a parser would make a circle."""
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.append((name, value))
+
+
+class RequestReader:
+    """The requests of one connection, one after the other.
+
+    Args:
+        make: makes the objects that are filled, where more is to be kept in them.
+
+    Attributes:
+        queue: requests whose head is complete, in order; the last may be incomplete. Who is done with the first takes
+            it out.
+        buffered: bytes of bodies that came and were not taken yet, by whoever keeps this count.
+        surplus: bytes that are not parsed until `resume`: after CONNECT, after a request for an upgrade, and behind
+            `limits.pipelined` requests.
+    """
+
+    __slots__ = (
+        "_blank",
+        "_chunks",
+        "_ended",
+        "_fields",
+        "_held",
+        "_into",
+        "_left",
+        "_limits",
+        "_make",
+        "_parser",
+        "_partial",
+        "_refused",
+        "_shortest",
+        "_started",
+        "buffered",
+        "queue",
+        "surplus",
+    )
+
+    def __init__(self, limits: RequestLimits = _DEFAULTS, make: Callable[[], Asked] = Asked) -> None:
+        self._limits = limits
+        self._make = make
+        self._fields = _Fields()
+        self._parser: HttpRequestParser | None = None
+        self._partial = bytearray()  # of a head
+        self._started = False  # its first line was looked at
+        self._blank = 0  # empty lines before it
+        self._into: Asked | None = None  # the request whose body comes
+        self._left = 0
+        self._chunks: Chunks | None = None
+        self._held = self._ended = False
+        self._refused: Refused | None = None
+        self._shortest = min(limits.line, limits.field, limits.head)  # a head not longer is within each of them
+        self.queue: deque[Asked] = deque()
+        self.buffered = 0
+        self.surplus = b""
+
+    @property
+    def mid_head(self) -> bool:
+        """Bytes of a head have come that is not complete."""
+        return bool(self._partial)
+
+    def feed(self, data: bytes) -> None:
+        """Read on.
+
+        Raises:
+            Refused: what came is no request that may be forwarded; what came before it is in the queue.
+        """
+        if self._refused is not None:
+            raise self._refused
+        at, size = 0, len(data)
+        try:
+            while at < size:
+                if self._into is not None:
+                    at = self._read_body(self._into, data, at)
+                elif self._held:
+                    self.surplus += data[at:]
+                    return
+                elif self._ended:
+                    return
+                else:
+                    at = self._read_head(data, at)
+        except Refused as refused:
+            self._refused = refused
+            raise
+
+    def resume(self) -> None:
+        """Parse on, `surplus` first: the upgrade or CONNECT was declined, or a request was taken from a full queue.
+
+        Raises:
+            Refused: as `feed`.
+        """
+        self._held = False
+        data, self.surplus = self.surplus, b""
+        self.feed(data)
+
+    # --- heads ----------------------------------------------------------------------------------------
+
+    def _read_head(self, data: bytes, at: int) -> int:
+        """Read the next head, or as much of it as there is; where that ended."""
+        if self._partial:
+            return self._go_on(data, at)
+        if data[at] == _CR:
+            begin = self._skip_blank(data, at)
+            if begin != at:
+                return begin
+        end = data.find(_HEAD_END, at) + 4
+        if end < 4:
+            self._partial += data[at:] if at else data
+            self._look_at_part(0)
+            return len(data)
+        self._begin(data if not at and end == len(data) else data[at:end])
+        return end
+
+    def _go_on(self, data: bytes, at: int) -> int:
+        """Read on in a head that has begun, whose end may have begun too."""
+        partial = self._partial
+        before = len(partial)
+        if before == 1 and partial[0] == _CR and data[at] == _LF:
+            partial.clear()
+            self._count_blank()
+            return at + 1
+        tail = partial[-3:]
+        found = (tail + data[at : at + 3]).find(_HEAD_END)
+        end = at + found + 4 - len(tail) if found >= 0 else data.find(_HEAD_END, at) + 4
+        if found < 0 and end < 4:
+            partial += data[at:]
+            self._look_at_part(before)
+            return len(data)
+        partial += data[at:end]
+        head = bytes(partial)
+        partial.clear()
+        self._begin(head)
+        return end
+
+    def _skip_blank(self, data: bytes, at: int) -> int:
+        """Skip empty lines before a head (RFC 9112, 2.2)."""
+        while data.startswith(b"\r\n", at):
+            self._count_blank()
+            at += 2
+        return at
+
+    def _count_blank(self) -> None:
+        self._blank += 1
+        if self._blank > self._limits.blank:
+            raise Refused(400, "syntax", f"more than {self._limits.blank} empty lines before a request")
+
+    def _look_at_part(self, before: int) -> None:
+        """Refuse early what can become no request: a head is awaited for long, and kept meanwhile.
+
+        Args:
+            before: how many bytes of it were looked at already.
+        """
+        partial = self._partial
+        size = len(partial)
+        suspect = BROKEN.search(partial, max(before - 1, 0)) or size > self._limits.head
+        if not self._started:
+            self._started = b"\n" in memoryview(partial)[before:].tobytes()
+            suspect = suspect or self._started or size > self._limits.line
+        if suspect:
+            fault = find_fault(bytes(partial), self._limits)
+            if fault is not None:
+                raise fault
+
+    def _begin(self, head: bytes) -> None:
+        """A head is complete."""
+        asked = self._parse(head)
+        understand(asked)
+        asked.headed = True
+        self._started = False
+        self._blank = 0
+        self.queue.append(asked)
+        length = asked.length
+        if not length:
+            self._finish(asked)
+            return
+        self._into = asked
+        self._parser = None  # it waits for the body, which it is not shown
+        if length > 0:
+            self._left = length
+        else:
+            self._chunks = Chunks(self._limits)
+
+    def _parse(self, head: bytes) -> Asked:
+        start = START.match(head)
+        found = self._fields
+        if start is None:
+            raise self._explain(head, "the request line is faulty")
+        if self._parser is None:
+            self._parser = HttpRequestParser(found)
+        try:
+            self._parser.feed_data(head)
+        except HttpParserUpgrade:
+            self._parser = None
+        except HttpParserError as error:
+            raise self._explain(head, str(error)) from None
+        limits = self._limits
+        if len(head) > self._shortest or len(found) > limits.fields:
+            fault = find_fault(head, limits)
+            if fault is not None:
+                raise fault
+        asked = self._make()
+        asked.method, asked.target, minor = start.groups()
+        asked.version = "1.1" if minor == b"1" else "1.0"
+        if b"\t" in head or b" \r" in head:
+            asked.fields = [(name, value.strip(b" \t")) for name, value in found]
+        else:
+            asked.fields = found[:]
+        found.clear()
+        return asked
+
+    def _explain(self, head: bytes, words: str) -> Refused:
+        """Why llhttp does not accept a head."""
+        fault = find_fault(head, self._limits)
+        if fault is not None:
+            return fault
+        start = START.match(head)
+        assert start is not None
+        asked = Asked()
+        asked.method, asked.target, minor = start.groups()
+        asked.version = f"1.{minor.decode()}"
+        lines = head[start.end() : -4].split(b"\r\n")
+        asked.fields = [(name, value.strip(b" \t")) for name, _, value in (line.partition(b":") for line in lines)]
+        try:
+            understand(asked)
+        except Refused as refused:
+            return refused
+        return Refused(400, "syntax", f"this is no valid request: {words}")
+
+    # --- bodies ---------------------------------------------------------------------------------------
+
+    def _read_body(self, asked: Asked, data: bytes, at: int) -> int:
+        """Read on in the body of `asked`; where that ended."""
+        chunks = self._chunks
+        if chunks is not None:
+            before = chunks.total
+            try:
+                end = chunks.read(data, at, asked.pieces, asked.trailers)
+            finally:
+                self.buffered += chunks.total - before
+            complete = chunks.done
+        else:
+            end = min(at + self._left, len(data))
+            asked.pieces.append(data[at:end])  # all of it, where it is all: that copies nothing
+            self._left -= end - at
+            self.buffered += end - at
+            complete = not self._left
+        if complete:
+            self._into = self._chunks = None
+            self._finish(asked)
+        return end
+
+    def _finish(self, asked: Asked) -> None:
+        """The last byte of a request is here."""
+        asked.complete = True
+        self._ended = not asked.keeps_alive
+        self._held = bool(asked.upgrade) or asked.method == b"CONNECT" or len(self.queue) >= self._limits.pipelined
