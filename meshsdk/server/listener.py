@@ -16,7 +16,7 @@ import errno
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from meshsdk.server.answers import UNVERIFIED, Answer
@@ -88,18 +88,20 @@ class Listener:
         """Connections whose first byte or handshake is awaited."""
         return len(self._greeted)
 
-    async def open(self, *, alone: bool) -> None:
+    async def open(self, *, alone: bool, sockets: Sequence[socket.socket] = ()) -> None:
         """Listen.
 
         Args:
             alone: whether no other process of the same instance listens: then a port that somebody else has is an
                 error, although the system would share it between all processes of this user.
+            sockets: ones that listen already, in place of new ones.
 
         Raises:
             OSError: the port is taken, or no such address is ours.
         """
+        self._sockets = list(sockets)
         try:
-            for address in self._addresses:
+            for address in () if sockets else self._addresses:
                 self._listen(address, alone=alone)
         except OSError:
             self._let_go()

@@ -29,7 +29,8 @@ async def dial(endpoint: Endpoint, security: Security | None, make: Callable[[],
         UnicodeError: the host name cannot be one.
         PeerRejected: the peer is not who it should be; nothing was sent to it.
     """
-    check_port(endpoint.port)
+    if not endpoint.address.startswith("/"):
+        check_port(endpoint.port)
     if security is not None and security.context.check_hostname and not security.server_hostname:
         raise PeerRejected("the TLS context checks host names and has none to check; set server_hostname")
     loop = asyncio.get_running_loop()
@@ -59,8 +60,13 @@ async def dial(endpoint: Endpoint, security: Security | None, make: Callable[[],
     return connection
 
 
+def _local(path: str) -> tuple[int, int, int, str, str] | None:
+    """A unix socket, where the address is a path."""
+    return (socket.AF_UNIX, socket.SOCK_STREAM, 0, "", path) if path.startswith("/") else None
+
+
 async def _connected(loop: asyncio.AbstractEventLoop, endpoint: Endpoint) -> socket.socket:
-    literal = literal_address(endpoint.address, endpoint.port)
+    literal = _local(endpoint.address) or literal_address(endpoint.address, endpoint.port)
     found: list[Any] = (
         [literal] if literal else await loop.getaddrinfo(endpoint.address, endpoint.port, type=socket.SOCK_STREAM)
     )

@@ -25,6 +25,7 @@ __all__ = ["Asked", "Refused", "RequestReader"]
 
 _HEAD_END = b"\r\n\r\n"
 _CR, _LF = b"\r\n"
+_VERSIONS = (b"HTTP/1.1\r\n", b"HTTP/1.0\r\n")
 _DEFAULTS = RequestLimits()
 
 
@@ -32,7 +33,7 @@ class _Fields(list[tuple[bytes, bytes]]):
     """The fields of a head, as llhttp calls them out; not the reader, with which a parser would make a circle."""
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.append((name, value))
+        self.append((name, value.rstrip()))
 
 
 class RequestReader:
@@ -64,6 +65,7 @@ class RequestReader:
         "_refused",
         "_shortest",
         "_started",
+        "_stopped",
         "buffered",
         "queue",
         "surplus",
@@ -80,7 +82,9 @@ class RequestReader:
         self._into: Asked | None = None  # the request whose body comes
         self._left = 0
         self._chunks: Chunks | None = None
-        self._held = self._ended = False
+        self._held = False  # what comes goes to `surplus`
+        self._ended = False  # what comes is nobody's
+        self._stopped = False  # either
         self._refused: Refused | None = None
         self._shortest = min(limits.line, limits.field, limits.head)  # a head not longer is within each of them
         self.queue: deque[Asked] = deque()
@@ -92,6 +96,11 @@ class RequestReader:
         """Bytes of a head have come that is not complete."""
         return bool(self._partial)
 
+    @property
+    def held(self) -> bool:
+        """Nothing is parsed until `resume`."""
+        return self._held
+
     def feed(self, data: bytes) -> None:
         """Read on.
 
@@ -100,18 +109,8 @@ class RequestReader:
         """
         if self._refused is not None:
             raise self._refused
-        at, size = 0, len(data)
         try:
-            while at < size:
-                if self._into is not None:
-                    at = self._read_body(self._into, data, at)
-                elif self._held:
-                    self.surplus += data[at:]
-                    return
-                elif self._ended:
-                    return
-                else:
-                    at = self._read_head(data, at)
+            self._read(data)
         except Refused as refused:
             self._refused = refused
             raise
@@ -123,26 +122,34 @@ class RequestReader:
             Refused: as `feed`.
         """
         self._held = False
+        self._stopped = self._ended
         data, self.surplus = self.surplus, b""
         self.feed(data)
 
-    # --- heads ----------------------------------------------------------------------------------------
+    def _read(self, data: bytes) -> None:
+        at, size = 0, len(data)
+        while at < size:
+            if self._into is not None:
+                at = self._read_body(self._into, data, at)
+            elif self._stopped:
+                if self._held:
+                    self.surplus += data[at:]
+                return
+            elif self._partial:
+                at = self._go_on(data, at)
+            elif data[at] == _CR and data.startswith(b"\r\n", at):
+                self._count_blank()
+                at += 2
+            else:
+                end = data.find(_HEAD_END, at) + 4
+                if end < 4:
+                    self._partial += data[at:]
+                    self._look_at_part(0)
+                    return
+                self._begin(data if not at and end == size else data[at:end])
+                at = end
 
-    def _read_head(self, data: bytes, at: int) -> int:
-        """Read the next head, or as much of it as there is; where that ended."""
-        if self._partial:
-            return self._go_on(data, at)
-        if data[at] == _CR:
-            begin = self._skip_blank(data, at)
-            if begin != at:
-                return begin
-        end = data.find(_HEAD_END, at) + 4
-        if end < 4:
-            self._partial += data[at:] if at else data
-            self._look_at_part(0)
-            return len(data)
-        self._begin(data if not at and end == len(data) else data[at:end])
-        return end
+    # --- heads ----------------------------------------------------------------------------------------
 
     def _go_on(self, data: bytes, at: int) -> int:
         """Read on in a head that has begun, whose end may have begun too."""
@@ -164,13 +171,6 @@ class RequestReader:
         partial.clear()
         self._begin(head)
         return end
-
-    def _skip_blank(self, data: bytes, at: int) -> int:
-        """Skip empty lines before a head (RFC 9112, 2.2)."""
-        while data.startswith(b"\r\n", at):
-            self._count_blank()
-            at += 2
-        return at
 
     def _count_blank(self) -> None:
         self._blank += 1
@@ -196,28 +196,7 @@ class RequestReader:
 
     def _begin(self, head: bytes) -> None:
         """A head is complete."""
-        asked = self._parse(head)
-        understand(asked)
-        asked.headed = True
-        self._started = False
-        self._blank = 0
-        self.queue.append(asked)
-        length = asked.length
-        if not length:
-            self._finish(asked)
-            return
-        self._into = asked
-        self._parser = None  # it waits for the body, which it is not shown
-        if length > 0:
-            self._left = length
-        else:
-            self._chunks = Chunks(self._limits)
-
-    def _parse(self, head: bytes) -> Asked:
-        start = START.match(head)
         found = self._fields
-        if start is None:
-            raise self._explain(head, "the request line is faulty")
         if self._parser is None:
             self._parser = HttpRequestParser(found)
         try:
@@ -226,20 +205,39 @@ class RequestReader:
             self._parser = None
         except HttpParserError as error:
             raise self._explain(head, str(error)) from None
-        limits = self._limits
-        if len(head) > self._shortest or len(found) > limits.fields:
-            fault = find_fault(head, limits)
-            if fault is not None:
-                raise fault
+        if len(head) > self._shortest or len(found) > self._limits.fields:
+            self._check_size(head)
         asked = self._make()
-        asked.method, asked.target, minor = start.groups()
-        asked.version = "1.1" if minor == b"1" else "1.0"
-        if b"\t" in head or b" \r" in head:
-            asked.fields = [(name, value.strip(b" \t")) for name, value in found]
-        else:
-            asked.fields = found[:]
+        # llhttp has found three words, of the right bytes; it takes more spaces than one, fragments and other versions.
+        asked.method, asked.target, rest = head.split(b" ", 2)
+        version = rest[:10]
+        asked.version = "1.1" if version == b"HTTP/1.1\r\n" else "1.0"
+        if version not in _VERSIONS or not asked.target or b"#" in asked.target:
+            raise self._explain(head, "the request line is faulty")
+        asked.fields = found[:]
         found.clear()
-        return asked
+        understand(asked)
+        asked.headed = True
+        self.queue.append(asked)
+        self._blank = 0
+        self._started = False
+        if asked.length:
+            self._expect_body(asked)
+        else:
+            self._finish(asked)
+
+    def _expect_body(self, asked: Asked) -> None:
+        self._into = asked
+        self._parser = None  # it waits for the body, which it is not shown
+        if asked.length > 0:
+            self._left = asked.length
+        else:
+            self._chunks = Chunks(self._limits)
+
+    def _check_size(self, head: bytes) -> None:
+        fault = find_fault(head, self._limits)
+        if fault is not None:
+            raise fault
 
     def _explain(self, head: bytes, words: str) -> Refused:
         """Why llhttp does not accept a head."""
@@ -285,5 +283,7 @@ class RequestReader:
     def _finish(self, asked: Asked) -> None:
         """The last byte of a request is here."""
         asked.complete = True
-        self._ended = not asked.keeps_alive
-        self._held = bool(asked.upgrade) or asked.method == b"CONNECT" or len(self.queue) >= self._limits.pipelined
+        if not asked.keeps_alive:
+            self._ended = self._stopped = True
+        if asked.upgrade or asked.method == b"CONNECT" or len(self.queue) >= self._limits.pipelined:
+            self._held = self._stopped = True

@@ -1,0 +1,363 @@
+"""One client's connection: its requests are answered one after the other, in the order they came.
+
+Rule 1  One request is under way at a time. What was pipelined behind it waits; of bytes that nobody takes, no more than
+        `HIGH_WATER` and what one read brings.
+Rule 2  Every wait for the client has a bound: for a request's head, for its body, for the next request, and for an
+        answer to be read. A client that is too slow is told so where HTTP can still tell it (408), and closed.
+Rule 3  A client that closes takes its request with it: nobody would read the answer.
+Rule 4  An answer that came before the request's end closes the connection, once the client has stopped sending or
+        `LINGER` seconds are over: closing at once would reset it, and the answer might never be read (RFC 9112, 9.6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from math import inf
+from typing import Any, Protocol, cast
+
+from meshsdk.wire.aio.watch import Watch
+from meshsdk.wire.http1.replies import answer
+from meshsdk.wire.http1.requests import Asked, Refused, RequestReader
+from meshsdk.wire.sockets import prompt
+
+__all__ = ["HIGH_WATER", "Door", "Downstream", "Patience", "Work"]
+
+HIGH_WATER = 256 * 1024
+LINGER = 2.0
+
+_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+
+
+class Patience:
+    """How long a client is waited for, in seconds.
+
+    Attributes:
+        head: for the rest of a head (nginx: 60; a phone on a bad line needs 3).
+        idle: for the next request (nginx: 75, Envoy: 3600; above what clients keep, so that they close first).
+        body: for the next piece of a body, and for it to take the next piece of an answer (nginx: 60).
+    """
+
+    __slots__ = ("body", "head", "idle")
+
+    def __init__(self, head: float = 15.0, idle: float = 300.0, body: float = 60.0) -> None:
+        self.head = head
+        self.idle = idle
+        self.body = body
+
+
+class Work:
+    """Whatever answers one request."""
+
+    __slots__ = ()
+
+    def more(self) -> None:
+        """More of the request has come."""
+
+    def hold(self) -> None:
+        """The client takes no more of the answer for now."""
+
+    def resume(self) -> None:
+        """It takes more again."""
+
+    def abandon(self) -> None:
+        """The client is gone; called once, and nothing may be written any more."""
+
+
+class Door(Protocol):
+    """Where requests go from here."""
+
+    def begin(self, downstream: Downstream, asked: Asked) -> None:
+        """Answer a request: set `downstream.work`, or write the answer and call `downstream.done`."""
+        ...
+
+    def opened(self, downstream: Downstream) -> None:
+        """A connection stands."""
+        ...
+
+    def closed(self, downstream: Downstream) -> None:
+        """It is gone; told once."""
+        ...
+
+    def refused(self, downstream: Downstream, refused: Refused) -> None:
+        """What came is no request, or came too late; it is answered already."""
+        ...
+
+
+class Downstream(asyncio.Protocol):
+    """A connection to a client.
+
+    Args:
+        door: answers its requests.
+        watch: rings when a bound is over.
+        clock: the watch's.
+        patience: the bounds.
+
+    Attributes:
+        door: as given.
+        work: what answers the request at hand.
+        stuck: what was written lies here, because the client does not read.
+        who: what the door knows of the client; its own to set.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_closing",
+        "_ends",
+        "_gone",
+        "_paused",
+        "_refused",
+        "_serving",
+        "_since",
+        "_stuck_bytes",
+        "_watch",
+        "door",
+        "patience",
+        "reader",
+        "stuck",
+        "transport",
+        "who",
+        "work",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, door: Door, watch: Watch, clock: Callable[[], float], patience: Patience) -> None:
+        self.reader = RequestReader()
+        self.patience = patience
+        self.work: Work | None = None
+        self.stuck = False
+        self.who: Any = None
+        self.door = door
+        self._watch = watch
+        self._clock = clock
+        self._since = clock()
+        self._refused: Refused | None = None
+        self._serving = self._closing = self._paused = self._gone = False
+        self._ends = inf  # when it is closed whatever the client does; inf while it is served
+        self._stuck_bytes = 0
+
+    # --- for whoever answers --------------------------------------------------------------------------
+
+    @property
+    def keeps(self) -> bool:
+        """Whether another request may follow the one at hand, as far as the client is concerned."""
+        return not (self._closing or self._refused) and self.reader.queue[0].keeps_alive
+
+    def taken(self, size: int) -> None:
+        """So many bytes of the request's body were taken."""
+        self.reader.buffered -= size
+        self._since = self._clock()
+        if self._paused and self.reader.buffered < HIGH_WATER // 2:
+            self._read_on()
+
+    def done(self, keep: bool) -> None:
+        """The request at hand is answered."""
+        self.work = None
+        if self._gone:
+            return
+        queue = self.reader.queue
+        if not queue[0].complete:
+            self._linger()
+            return
+        queue.popleft()
+        if self.reader.held and keep:
+            self._parse_on()
+        if not keep or self._closing:
+            self._close()
+        elif not self._serving:
+            if queue or self._refused is not None or self._paused:
+                self._serve()
+            else:
+                self._since = since = self._clock()
+                self._watch.sooner(since + self.patience.idle)
+
+    def reply(self, status: int, body: bytes, fields: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        """Answer the request at hand without asking anybody, and be done with it."""
+        asked = self.reader.queue[0]
+        keep = self.keeps and asked.complete
+        head_only = asked.method == b"HEAD"
+        fields = (*fields, _TEXT) if body and not any(name == b"content-type" for name, _ in fields) else fields
+        self.transport.write(answer(status, body, fields, close=not keep, version=asked.version, head_only=head_only))
+        self.done(keep)
+
+    def cut(self) -> None:
+        """Break the answer off: the client must not take half of it for the whole."""
+        self.work = None
+        self.transport.abort()
+
+    def drain(self) -> None:
+        """Close once the request at hand is answered; at once where there is none."""
+        self._closing = True
+        if self.work is None and self._ends == inf:
+            self._close()
+
+    def release(self) -> asyncio.Transport:
+        """Leave the connection to somebody else, who sets a protocol of its own; it counts as open until `let_go`."""
+        self.work = None
+        self._watch.discard(self)
+        return self.transport
+
+    def let_go(self) -> None:
+        """The connection that was released is closed."""
+        if not self._gone:
+            self._gone = True
+            self._watch.discard(self)
+            self.door.closed(self)
+
+    # --- what asyncio calls ---------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection stands."""
+        self.transport = cast(asyncio.Transport, transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            prompt(sock)
+        self.door.opened(self)
+        self._watch.add(self, self.due())
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come."""
+        if self._ends < inf or self._refused is not None:
+            return  # read and thrown away until it closes
+        reader = self.reader
+        try:
+            reader.feed(data)
+        except Refused as refused:
+            self._refused = refused
+        work = self.work
+        if work is not None:
+            self._since = self._clock()
+            work.more()
+        elif reader.queue:
+            self._serve()
+        elif self._refused is not None:
+            self._refuse(self._refused)
+        elif reader.mid_head:
+            self._watch.sooner(self._since + self.patience.head)
+        if not self._paused and (reader.held or reader.buffered >= HIGH_WATER) and not self._gone:
+            self._paused = True
+            self.transport.pause_reading()
+
+    def pause_writing(self) -> None:
+        """Asyncio: the client does not read."""
+        self.stuck = True
+        self._since = self._clock()
+        self._stuck_bytes = self.transport.get_write_buffer_size()
+        self._watch.sooner(self.due())
+        if self.work is not None:
+            self.work.hold()
+
+    def resume_writing(self) -> None:
+        """Asyncio: it reads again."""
+        self.stuck = False
+        self._since = self._clock()
+        if self.work is not None:
+            self.work.resume()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - whyever, it is gone
+        """The connection is closed."""
+        if self._gone:
+            return
+        self._gone = True
+        self._watch.discard(self)
+        work, self.work = self.work, None
+        if work is not None:
+            work.abandon()
+        self.door.closed(self)
+
+    # --- time -----------------------------------------------------------------------------------------
+
+    def due(self) -> float:
+        """When what the client has to do must be done."""
+        patience = self.patience
+        if self._ends < inf:
+            return self._ends
+        if self.stuck:
+            return self._since + patience.body
+        if self.work is not None:
+            queue = self.reader.queue
+            waits = not self._paused and queue and not queue[0].complete
+            return self._since + patience.body if waits else inf
+        return self._since + (patience.head if self.reader.mid_head else patience.idle)
+
+    def overdue(self, now: float) -> None:
+        """It was not done."""
+        if self.stuck and self._ends == inf and self._reads(now):
+            self._watch.add(self, self.due())
+            return
+        if self.work is None and self._ends == inf and not self.stuck:
+            if self.reader.mid_head:
+                self._refuse(Refused(408, "slow", f"the request's head did not come within {self.patience.head:g} s"))
+            else:
+                self._close()
+            return
+        self.transport.abort()
+
+    def _reads(self, now: float) -> bool:
+        """Whether the client has read some of what lies here since this was last asked."""
+        before, self._stuck_bytes = self._stuck_bytes, self.transport.get_write_buffer_size()
+        if self._stuck_bytes >= before:
+            return False
+        self._since = now
+        return True
+
+    # --- one request after the other ------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        """Begin what has come, as long as it is answered at once; a loop, as a recursion could be thousands deep."""
+        self._serving = True
+        queue, begin = self.reader.queue, self.door.begin
+        while queue and self.work is None and not self._gone and self._ends == inf:
+            begin(self, queue[0])
+        self._serving = False
+        if self._gone or self._ends < inf:
+            return
+        if self.work is not None and self.reader.queue[0].complete and not self._paused:
+            return  # nothing is waited for from the client
+        self._since = self._clock()
+        if self._paused and not self.reader.held and self.reader.buffered < HIGH_WATER:
+            self._read_on()
+        if self.work is None:
+            if self._refused is not None:
+                self._refuse(self._refused)
+            elif self._closing:
+                self._close()
+        self._watch.sooner(self.due())
+
+    def _read_on(self) -> None:
+        self._paused = False
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def _refuse(self, refused: Refused) -> None:
+        self._refused = refused
+        text = f"{refused}\n".encode()
+        self.transport.write(answer(refused.status, text, (_TEXT,), close=True, version="1.1", head_only=False))
+        self.door.refused(self, refused)
+        self._linger()
+
+    def _parse_on(self) -> None:
+        """What came behind a request that asked for an upgrade, or behind very many, is another one."""
+        try:
+            self.reader.resume()
+        except Refused as refused:
+            self._refused = refused
+
+    def _linger(self) -> None:
+        """Say no more, and read what the client still sends, a bounded time."""
+        if self._paused:
+            self._read_on()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._end_within(LINGER)
+
+    def _close(self) -> None:
+        self.transport.close()
+        self._end_within(self.patience.body)
+
+    def _end_within(self, seconds: float) -> None:
+        self._ends = self._clock() + seconds
+        if not self._gone:
+            self._watch.add(self, self._ends)

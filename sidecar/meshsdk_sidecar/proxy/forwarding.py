@@ -1,0 +1,406 @@
+"""One request on its way: the tries, what is kept for another one, and the answer as it comes. Callbacks only.
+
+Rule 1  The exchange decides, as in every driver; nothing here is a task or a future.
+Rule 2  What was sent of the body is kept, up to `REPLAY` bytes, as long as another try is possible. Beyond that the try
+        that is under way goes on, and only repeating it is lost.
+Rule 3  Neither side is read faster than the other takes it: a few hundred KiB lie here each way at most.
+Rule 4  However it ends, the exchange hears of it once, the client's connection is told once, and no connection to an
+        instance is left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from meshsdk.core.attempt import Attempt, Retry
+from meshsdk.core.model import Failure, Phase
+from meshsdk.errors import BadReply, CallError, DeadlineExceeded
+from meshsdk.wire.aio.connection import Connection, Receiver
+from meshsdk.wire.aio.pool import Waiter
+from meshsdk.wire.engine import Bounds
+from meshsdk.wire.http1 import Incoming
+from meshsdk.wire.http1.body import BodyWriter
+from meshsdk.wire.retry_after import retry_after
+from meshsdk_sidecar.proxy.downstream import Downstream, Work
+from meshsdk_sidecar.proxy.fields import RequestHead, reply_head
+from meshsdk_sidecar.proxy.tunnel import Tunnel, TunnelEnd
+
+if TYPE_CHECKING:
+    from meshsdk.core.cluster import Cluster
+    from meshsdk.core.exchange import Exchange
+    from meshsdk.core.model import Call
+    from meshsdk.server.inbound import ServedRequest
+    from meshsdk.wire.aio.pool import Pools
+    from meshsdk.wire.http1.requests import Asked
+
+__all__ = ["REPLAY", "Forwarding", "status_of"]
+
+REPLAY = 64 * 1024
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def status_of(error: CallError) -> int:
+    """What a caller is answered in an error's place: 504 for time, 502 for a broken answer, else 503."""
+    if isinstance(error, DeadlineExceeded):
+        return 504
+    return 502 if isinstance(error, BadReply) else 503
+
+
+class _Turn(Waiter):
+    """A try that waits for its connection."""
+
+    __slots__ = ("_forwarding",)
+
+    def __init__(self, forwarding: Forwarding, bounds: Bounds) -> None:
+        super().__init__(bounds)
+        self._forwarding = forwarding
+
+    def granted(self, connection: Connection) -> None:
+        """Here is one."""
+        self._forwarding.connected(connection)
+
+    def refused(self, failure: Failure) -> None:
+        """There will be none."""
+        self._forwarding.failed(failure)
+
+
+class Forwarding(Receiver, Work):
+    """One request from `downstream` to an instance of a service, and the reply back.
+
+    Args:
+        downstream: the client's connection.
+        asked: the request, the first of its queue.
+        head: what is sent of it.
+        pools: the connections.
+        cluster: the service.
+        call: what decisions are made on; its deadline bounds everything.
+        served: the request as it was let in; None for one that goes out.
+    """
+
+    __slots__ = (
+        "_asked",
+        "_attempt",
+        "_body",
+        "_bounds",
+        "_call",
+        "_cluster",
+        "_connection",
+        "_continued",
+        "_down",
+        "_exchange",
+        "_head",
+        "_keep",
+        "_kept",
+        "_over",
+        "_pause",
+        "_pools",
+        "_relaying",
+        "_sent",
+        "_served",
+        "_tunnel",
+        "_turn",
+        "_upload",
+    )
+
+    def __init__(  # noqa: PLR0917 - one is made for each request, and names cost
+        self,
+        downstream: Downstream,
+        asked: Asked,
+        head: RequestHead,
+        pools: Pools,
+        cluster: Cluster,
+        call: Call,
+        served: ServedRequest | None = None,
+    ) -> None:
+        Incoming.__init__(self)
+        self._down = downstream
+        self._asked = asked
+        self._head = head
+        self._pools = pools
+        self._cluster = cluster
+        self._call = call
+        self._served = served
+        self._exchange: Exchange = cluster.exchange(call)
+        self._connection: Connection | None = None
+        self._turn: _Turn | None = None
+        self._pause: asyncio.TimerHandle | None = None
+        self._tunnel: Tunnel | None = None
+        self._kept: list[bytes] | None = []
+        self._sent = 0
+        self._upload: BodyWriter | None = None
+        self._body: BodyWriter | None = None
+        self._relaying = self._continued = self._over = self._keep = False
+
+    # --- tries ----------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Make the next try."""
+        self._pause = None
+        try:
+            self._attempt: Attempt = self._exchange.begin()
+        except CallError as error:
+            self._answer(error)
+            return
+        attempt, cluster = self._attempt, self._cluster
+        limit = cluster.plan.limits.max_connections_per_endpoint
+        self._bounds = Bounds(
+            attempt.deadline,
+            attempt.body_deadline,
+            attempt.connect_timeout,
+            attempt.idle_timeout,
+            max_connections=limit,
+        )
+        pool = self._pools.pool(attempt.endpoint, limit, cluster.service)
+        connection = pool.take(attempt.started)
+        if connection is not None:
+            self.connected(connection)
+        else:
+            self._turn = _Turn(self, self._bounds)
+            pool.enqueue(self._turn)
+
+    def connected(self, connection: Connection) -> None:
+        """Send the request, or what is here of it, on a connection that is ours now."""
+        self._turn = None
+        self._connection = connection
+        asked = self._asked
+        lines = [self._head.lines]
+        for name, value in self._attempt.headers:
+            lines.append(b"%b: %b\r\n" % (name, value))
+        lines.append(b"\r\n")
+        if asked.length:
+            self._upload = BodyWriter(asked.length)
+            if self._kept:
+                lines.append(self._upload.piece(b"".join(self._kept)))
+            lines.append(self._piece())
+        connection.last = False
+        connection.start(self, self._call.method, b"".join(lines), self._bounds, uploading=not asked.complete)
+
+    def _piece(self) -> bytes:
+        """What has come of the body and was not sent yet, as it is to be sent."""
+        asked, upload = self._asked, self._upload
+        assert upload is not None
+        data = b""
+        if asked.pieces:
+            piece = asked.pieces[0] if len(asked.pieces) == 1 else b"".join(asked.pieces)
+            asked.pieces.clear()
+            self._keep_for_another(piece)
+            self._down.taken(len(piece))
+            data = upload.piece(piece)
+        return data + upload.end(asked.trailers) if asked.complete else data
+
+    def _keep_for_another(self, piece: bytes) -> None:
+        self._sent += len(piece)
+        if self._kept is None:
+            return
+        if self._sent > REPLAY:
+            self._kept = None
+            self._call.replayable = False
+        else:
+            self._kept.append(piece)
+
+    def _again(self, verdict: Retry) -> None:
+        """Throw this try away and make another after a pause."""
+        self._forget_reply()
+        if verdict.after > 0:
+            self._pause = asyncio.get_running_loop().call_later(verdict.after, self.begin)
+        else:
+            self.begin()
+
+    def _forget_reply(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None and connection.carries(self):
+            connection.abandon()
+        Incoming.__init__(self)
+
+    # --- what the client's connection calls -----------------------------------------------------------
+
+    def more(self) -> None:
+        """More of the request's body has come; or of requests behind it."""
+        connection = self._connection
+        if connection is None or not connection.uploading or not connection.carries(self) or connection.stuck:
+            return  # taken when there is a connection that takes it
+        data = self._piece()
+        if data:
+            connection.write(data)
+        if self._asked.complete:
+            connection.uploaded()
+
+    def hold(self) -> None:
+        """The client takes no more for now."""
+        if self._connection is not None and self._connection.carries(self):
+            self._connection.hold()
+
+    def resume(self) -> None:
+        """It takes more again."""
+        if self._connection is not None and self._connection.carries(self):
+            self._connection.resume()
+
+    def abandon(self) -> None:
+        """The client is gone."""
+        if self._over:
+            return
+        self._over = True
+        if self._tunnel is not None:
+            self._tunnel.abort()
+            return
+        if self._turn is not None:
+            self._turn.leave()
+        if self._connection is not None and self._connection.carries(self):
+            self._connection.abandon()
+        if self._pause is not None:
+            self._pause.cancel()
+            self._exchange.give_up()
+        else:
+            self._exchange.abandon(self._attempt)
+        if self._served is not None:
+            self._served.flag = self._served.flag or "DC"
+            self._served.end()
+
+    # --- what the connection to the instance calls ----------------------------------------------------
+
+    def progressed(self) -> None:
+        """Something of the reply has come."""
+        if self._over:
+            return
+        connection = self._connection
+        assert connection is not None
+        if self._relaying:
+            self._relay(connection)
+        elif self.status:
+            self._headed(connection)
+        elif connection.reader.continued and not self._continued:
+            self._continued = True
+            self._down.transport.write(_CONTINUE)
+
+    def writable(self) -> None:
+        """The instance takes more of the request."""
+        self.more()
+
+    def failed(self, failure: Failure) -> None:
+        """No more will come."""
+        self._turn = None
+        self._connection = None
+        if self._over:
+            return
+        if self._relaying:
+            self._break_off(failure)
+            return
+        if self._kept is None and self._sent and failure.phase <= Phase.NOT_WRITTEN:
+            failure.phase = Phase.WRITTEN  # what was taken of the body is gone, and cannot be sent again
+        verdict = self._exchange.failed(self._attempt, failure)
+        if isinstance(verdict, Retry):
+            self._again(verdict)
+        else:
+            self._answer(self._exchange.error(failure))
+
+    # --- the answer -----------------------------------------------------------------------------------
+
+    def _headed(self, connection: Connection) -> None:
+        status = self.status
+        pause = retry_after(self.headers) if status >= 400 else None
+        verdict = self._exchange.answered(self._attempt, status, pause)
+        if isinstance(verdict, Retry):
+            self._again(verdict)
+            return
+        if status == 101:
+            self._upgrade(connection)
+            return
+        self._relaying = True
+        self._kept = None
+        down, asked = self._down, self._asked
+        head = reply_head(self, asked, keep=down.keeps and asked.complete)
+        self._body, self._keep = head.body, head.keeps
+        if self.complete and not connection.carries(self):  # the ordinary case: all of it at once
+            pieces = self.pieces
+            if self._body is not None:
+                down.transport.write(head.data + self._body.piece(b"".join(pieces)) + self._body.end(self.trailers))
+            elif asked.method == b"HEAD" or not pieces:
+                down.transport.write(head.data)
+            else:
+                down.transport.write(b"".join((head.data, *pieces)))
+            self._finish()
+            return
+        down.transport.write(head.data)
+        self._relay(connection)
+
+    def _relay(self, connection: Connection) -> None:
+        pieces = self.pieces
+        if pieces:
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces.clear()
+            self._down.transport.write(data if self._body is None else self._body.piece(data))
+            if not self.complete:
+                connection.taken(len(data))
+                if self._down.stuck:
+                    connection.hold()
+        if self.complete and not connection.carries(self):
+            if self._body is not None:
+                self._down.transport.write(self._body.end(self.trailers))
+            self._finish()
+
+    def _finish(self) -> None:
+        """The reply is out."""
+        self._over = True
+        self._connection = None
+        self._exchange.finished(self._attempt)
+        self._settle(self.status)
+        self._down.done(self._keep)
+
+    def _break_off(self, failure: Failure) -> None:
+        """The reply broke in the middle."""
+        self._over = True
+        self._exchange.finished(self._attempt, failure)
+        self._settle(self.status, self._exchange.error(failure))
+        self._down.cut()
+
+    def _answer(self, error: CallError) -> None:
+        """Say why there is no answer from the service."""
+        self._over = True
+        status = status_of(error)
+        self._settle(status, None if self._served is None else error)
+        extra = ((b"x-mesh-flag", error.flag.encode()),)
+        self._down.reply(status, f"{error}\n".encode(), extra)
+
+    def _settle(self, status: int, error: CallError | None = None) -> None:
+        served = self._served
+        if served is not None:
+            served.status = status
+            if error is not None:
+                served.flag = served.flag or error.flag
+            served.end(error)
+
+    # --- upgrades -------------------------------------------------------------------------------------
+
+    def _upgrade(self, connection: Connection) -> None:
+        """The instance agreed to speak something else (RFC 9110, 7.8): from here on it is bytes."""
+        down = self._down
+        self._relaying = True
+        head = reply_head(self, self._asked, keep=True)
+        protocol = next((value for name, value in self.headers if name.lower() == b"upgrade"), self._asked.upgrade)
+        lines = head.data[:-2] + b"Connection: Upgrade\r\nUpgrade: %b\r\n\r\n" % protocol
+        surplus = down.reader.surplus
+        client = down.release()
+        ended: Callable[[TunnelEnd], None] = self._untunnelled
+        self._tunnel = Tunnel.join(
+            client,
+            connection.transport,
+            ended=ended,
+            watch=self._pools.watch,
+            clock=self._pools.clock,
+            idle=self._bounds.idle,
+            to_left=lines + self.surplus,
+            to_right=surplus,
+        )
+
+    def _untunnelled(self, _: TunnelEnd) -> None:
+        over, self._over = self._over, True
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort()
+        self._exchange.finished(self._attempt)
+        self._settle(101)
+        if not over:
+            self._down.let_go()

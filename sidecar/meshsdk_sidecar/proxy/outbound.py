@@ -1,0 +1,241 @@
+"""The way out: the app's own calls come in here in clear text and leave through the mesh.
+
+Rule 1  The Host field names the destination, or an absolute target, as a proxy's client sends it (RFC 9112, 3.2.2);
+        at the port of one upstream, that upstream is the destination whatever the request says.
+Rule 2  A name of the mesh is found, balanced, retried and secured. Any other host is reached as it is, with the
+        deadline and the first bytes' safety, and nothing of the mesh.
+Rule 3  The deadline a caller sends bounds the call here and is sent on; its trace context is sent on as it is.
+Rule 4  A call to the sidecar itself would come back for ever: refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from meshsdk.core.model import Call
+from meshsdk.core.names import NoName, service_of
+from meshsdk.errors import CallError, MeshError
+from meshsdk.server.deadline import read_timeout
+from meshsdk_sidecar.proxy.downstream import Downstream, Work
+from meshsdk_sidecar.proxy.fields import RequestHead, request_head
+from meshsdk_sidecar.proxy.forwarding import Forwarding, status_of
+
+if TYPE_CHECKING:
+    from meshsdk.core.cluster import Cluster
+    from meshsdk.wire.http1.requests import Asked, Refused
+    from meshsdk_sidecar.proxy.plane import Plane
+
+__all__ = ["Misdirected", "OutboundDoor", "idempotent", "path_of"]
+
+log = logging.getLogger("meshsdk.sidecar")
+
+# RFC 9110, 9.2.2.
+_IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
+
+
+class Misdirected(Exception):
+    """The request names nobody to whom it can be carried.
+
+    Attributes:
+        status: what the caller is answered.
+        reason: the metric's label.
+    """
+
+    def __init__(self, status: int, reason: str, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+        self.reason = reason
+
+
+class OutboundDoor:
+    """Takes the app's requests.
+
+    Args:
+        plane: where it belongs.
+        service: the one service behind this port; None where the request names it.
+    """
+
+    def __init__(self, plane: Plane, service: str | None = None) -> None:
+        self._plane = plane
+        self._service = service
+
+    def opened(self, downstream: Downstream) -> None:
+        """A connection stands."""
+        self._plane.opened(downstream)
+
+    def closed(self, downstream: Downstream) -> None:
+        """It is gone."""
+        self._plane.closed(downstream)
+
+    def refused(self, downstream: Downstream, refused: Refused) -> None:
+        """What came is no request."""
+        del downstream
+        self._plane.refused("outbound", refused.kind, str(refused))
+
+    def begin(self, downstream: Downstream, asked: Asked) -> None:
+        """Carry a request to where it wants to go."""
+        plane = self._plane
+        try:
+            cluster, target, name = self._destination(downstream, asked)
+        except (Misdirected, NoName) as error:
+            status, reason = (error.status, error.reason) if isinstance(error, Misdirected) else (400, "no-name")
+            plane.refused("outbound", reason, str(error))
+            downstream.reply(status, f"{error}\n".encode())
+            return
+        if cluster is None:
+            looking = Looking(self, downstream, asked, target)
+            downstream.work = looking
+            looking.begin(plane, name)
+        else:
+            self.forward(downstream, asked, cluster, target)
+
+    def forward(self, downstream: Downstream, asked: Asked, cluster: Cluster, target: bytes) -> None:
+        """Carry a request to a service that is known."""
+        plane = self._plane
+        head = request_head(asked, target, upgrade=bool(asked.upgrade))
+        deadline = None
+        if head.timeouts:
+            deadline = _deadline(head, plane.clock())
+        method = asked.method
+        call = Call(
+            plane.method(method),
+            path_of(target),
+            method in _IDEMPOTENT or head.keyed,
+            replayable=True,
+            deadline=deadline,
+        )
+        forwarding = Forwarding(downstream, asked, head, plane.follow(cluster), cluster, call)
+        downstream.work = forwarding
+        forwarding.begin()
+
+    def _destination(self, downstream: Downstream, asked: Asked) -> tuple[Cluster | None, bytes, str]:
+        """The cluster, None where it has to be looked up; the target in origin form; the service's name."""
+        target = asked.target
+        if asked.method == b"CONNECT":
+            raise Misdirected(
+                501, "connect", "CONNECT is not carried: call services by http://name/, and hosts outside directly"
+            )
+        plane, name = self._plane, self._service
+        absolute = target[0] != 0x2F and target != b"*"
+        scheme = b"http"
+        if absolute:
+            scheme, target = _origin(target)
+        if name is None:
+            host = asked.host
+            if host is None:
+                raise Misdirected(400, "host", "the request names no host; send one, such as Host: payments")
+            if scheme != b"http":
+                raise _not_http(scheme, host)
+            name = _service(host)
+            if name is None:
+                self._not_ourselves(downstream, host)
+                return plane.egress(host), target, ""
+        return plane.peek(name), target, name
+
+    def _not_ourselves(self, downstream: Downstream, host: bytes) -> None:
+        name, _, port = host.decode("latin-1").rpartition(":")
+        here = downstream.transport.get_extra_info("sockname")
+        if not (isinstance(here, tuple) and port.isdigit() and int(port) == here[1]):
+            return
+        if _is_local(name.strip("[]"), here[0]):
+            raise Misdirected(
+                421,
+                "itself",
+                f"Host: {name}:{port} is this sidecar: send the name of the service to call, such as Host: payments",
+            )
+
+
+class Looking(Work):
+    """A request whose service is asked for the first time."""
+
+    __slots__ = ("_asked", "_door", "_downstream", "_target", "_task")
+
+    def __init__(self, door: OutboundDoor, downstream: Downstream, asked: Asked, target: bytes) -> None:
+        self._door = door
+        self._downstream = downstream
+        self._asked = asked
+        self._target = target
+        self._task: asyncio.Task[Cluster] | None = None
+
+    def begin(self, plane: Plane, service: str) -> None:
+        """Ask for the service."""
+        self._task = asyncio.get_running_loop().create_task(plane.look_up(service))
+        self._task.add_done_callback(self._found)
+
+    def abandon(self) -> None:
+        """The client is gone."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def _found(self, task: asyncio.Task[Cluster]) -> None:
+        downstream = self._downstream
+        if task.cancelled() or downstream.work is not self:
+            return
+        downstream.work = None
+        error = task.exception()
+        if error is None:
+            self._door.forward(downstream, self._asked, task.result(), self._target)
+            return
+        if not isinstance(error, MeshError):
+            log.error("a service could not be looked up", exc_info=error)
+        elif isinstance(error, CallError):
+            log.warning("%s", error)
+        status = status_of(error) if isinstance(error, CallError) else 503
+        flag = error.flag.encode() if isinstance(error, CallError) else b"NR"
+        downstream.reply(status, f"{error}\n".encode(), ((b"x-mesh-flag", flag),))
+
+
+@lru_cache(maxsize=4096)
+def _service(host: bytes) -> str | None:
+    """The service that an authority names; None for a host outside the mesh. `:80` says what http says already."""
+    name = host.removesuffix(b":80")
+    return None if b":" in name else service_of(name)
+
+
+def _not_http(scheme: bytes, host: bytes) -> Misdirected:
+    return Misdirected(
+        400,
+        "scheme",
+        f"{scheme.decode('latin-1')}://{host.decode('latin-1')}: services are called by http://, the mesh encrypts; "
+        "hosts outside the mesh are called by https directly",
+    )
+
+
+def _origin(target: bytes) -> tuple[bytes, bytes]:
+    """Scheme and path of an absolute target."""
+    scheme, _, rest = target.partition(b"://")
+    _, slash, path = rest.partition(b"/")
+    if not slash and b"?" in rest:
+        return scheme.lower(), b"/?" + rest.partition(b"?")[2]
+    return scheme.lower(), b"/" + path
+
+
+def _is_local(name: str, here: str) -> bool:
+    if name in {"localhost", here}:
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+def _deadline(head: RequestHead, now: float) -> float | None:
+    given = read_timeout(head.timeouts)
+    for junk in given.junk:
+        log.debug("a call's deadline cannot be read and does not bound it: %s", junk)
+    return None if given.seconds is None else now + given.seconds
+
+
+def idempotent(method: bytes) -> bool:
+    """Whether a method may be repeated (RFC 9110, 9.2.2)."""
+    return method in _IDEMPOTENT
+
+
+def path_of(target: bytes) -> str:
+    """Without the query: that is nobody's to log."""
+    return target.partition(b"?")[0].decode("latin-1")

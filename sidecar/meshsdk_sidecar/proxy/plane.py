@@ -1,0 +1,327 @@
+"""The data plane of one serving process: its listeners, its clients' connections and those to instances.
+
+Everything here runs on one event loop, and nothing here waits for Consul: what is known is read from snapshots.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+import ssl
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from meshsdk.core.cluster import Cluster
+from meshsdk.core.events import Sink
+from meshsdk.core.model import TLS_META, Endpoint, Snapshot
+from meshsdk.core.plan import Plan
+from meshsdk.policy.effective import DEFAULTS
+from meshsdk.server.inbound import Intake
+from meshsdk.server.listener import Listener
+from meshsdk.wire.aio.pool import Pools
+from meshsdk.wire.http1 import Limits
+from meshsdk.wire.pooling import Pooling
+from meshsdk.wire.security import Secure, in_clear
+from meshsdk_sidecar.config import Config
+from meshsdk_sidecar.place import Place
+from meshsdk_sidecar.proxy.downstream import Door, Downstream, Patience
+from meshsdk_sidecar.proxy.inbound import InboundDoor, local_plan
+from meshsdk_sidecar.proxy.outbound import OutboundDoor
+
+__all__ = ["Parts", "Plane", "Services"]
+
+log = logging.getLogger("meshsdk.sidecar")
+
+# Hosts outside the mesh whose counters are kept; beyond, the one that was used least recently is forgotten.
+_EGRESS_KEPT = 256
+
+_METHODS_KEPT = 100
+
+
+class Services(Protocol):
+    """Where clusters come from; `meshsdk.discovery.Directory` is one."""
+
+    def peek(self, service: str, /) -> Cluster | None:
+        """The cluster if it is known already."""
+        ...
+
+    async def acluster(self, service: str) -> Cluster:
+        """The cluster, after waiting for its first snapshot."""
+        ...
+
+
+@dataclass(slots=True)
+class Parts:
+    """What a plane stands on; made by whoever runs the process.
+
+    Attributes:
+        services: finds clusters.
+        secure: how to secure connections to instances; None leaves them in clear text.
+        generation: counts our certificates.
+        ready: waits, bounded, until there is a certificate or a reason why there is none.
+        intake: lets requests in.
+        own_plan: the policy of the service itself.
+        context: for handshakes of callers; None takes clear text only.
+        sink: told of calls.
+    """
+
+    services: Services
+    secure: Secure | None
+    generation: Callable[[], int]
+    ready: Callable[[], Any]
+    intake: Intake
+    own_plan: Callable[[], Plan]
+    context: Callable[[], ssl.SSLContext | None]
+    sink: Sink
+    clock: Callable[[], float] = time.monotonic
+
+
+@dataclass(slots=True)
+class _Followed:
+    """What connections to a service were made under."""
+
+    snapshot: Snapshot
+    mode: str
+    generation: int
+
+
+class Plane:
+    """Listens, and carries.
+
+    Args:
+        config: the sidecar's file.
+        parts: what it stands on.
+
+    Attributes:
+        clock: seconds, monotonic.
+        intake: lets callers' requests in.
+        pools, app_pools: connections to instances, and to the app; after `open`.
+        refusals: requests that were not carried, by listener and reason.
+    """
+
+    def __init__(self, config: Config, parts: Parts) -> None:
+        self.config = config
+        self.clock = parts.clock
+        self.intake = parts.intake
+        self.refusals: Counter[tuple[str, str]] = Counter()
+        limits = config.limits
+        self._parts = parts
+        self._patience = Patience(limits.head_timeout, limits.idle_timeout, limits.stall_timeout)
+        self._most = limits.connections
+        self._methods: dict[bytes, str] = {}
+        self._followed: dict[str, _Followed] = {}
+        self._egress: dict[bytes, Cluster] = {}
+        self._open: dict[Downstream, None] = {}
+        self._servers: list[asyncio.Server] = []
+        self._listeners: list[Listener] = []
+        self._app_plan: Plan | None = None
+        self._app: Cluster | None = None
+        self._rng = random.Random()
+        self.pools: Pools
+        self.app_pools: Pools
+
+    # --- listening ------------------------------------------------------------------------------------
+
+    async def open(self, sockets: Mapping[str, Sequence[socket.socket]]) -> None:
+        """Serve.
+
+        Args:
+            sockets: listening ones, by the name of the listener in the file.
+        """
+        parts = self._parts
+        self.pools = Pools(self.clock, Limits(), Pooling(), parts.secure or in_clear)
+        self.app_pools = Pools(self.clock, Limits(), Pooling(), in_clear)
+        loop = asyncio.get_running_loop()
+        for name, listening in sockets.items():
+            if name == "inbound":
+                await self._open_inbound(listening)
+            elif (door := self._door(name)) is not None:
+                make = partial(Downstream, door, self.pools.watch, self.clock, self._patience)
+                for sock in listening:
+                    self._servers.append(await loop.create_server(make, sock=sock, backlog=2048))
+
+    def _door(self, name: str) -> Door | None:
+        if name == "outbound":
+            return OutboundDoor(self)
+        for upstream in self.config.upstreams:
+            if upstream.name == name and upstream.protocol == "http":
+                return OutboundDoor(self, upstream.service)
+        return None
+
+    async def _open_inbound(self, listening: Sequence[socket.socket]) -> None:
+        context = self._parts.context()
+        make = partial(Downstream, InboundDoor(self), self.pools.watch, self.clock, self._patience)
+        if context is None:
+            loop = asyncio.get_running_loop()
+            for sock in listening:
+                self._servers.append(await loop.create_server(make, sock=sock, backlog=2048))
+            return
+        listener = Listener(
+            Inbound(self, make),
+            context=context,
+            strict=lambda: self._parts.own_plan().tls == "strict",
+            host="",
+            port=listening[0].getsockname()[1],
+        )
+        await listener.open(alone=False, sockets=listening)
+        self._listeners.append(listener)
+
+    # --- ending ---------------------------------------------------------------------------------------
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that have not ended, both ways."""
+        return sum(1 for downstream in self._open if downstream.work is not None)
+
+    async def drain_inbound(self, seconds: float) -> None:
+        """Let no more callers in, and finish what is in flight, within `seconds`."""
+        for listener in self._listeners:
+            await listener.close(seconds)
+        self._listeners.clear()
+
+    async def close(self, seconds: float = 0.0) -> None:
+        """Close everything; what is in flight has so many seconds."""
+        for server in self._servers:
+            server.close()
+        await self.drain_inbound(seconds)
+        for downstream in tuple(self._open):
+            downstream.drain()
+        end = self.clock() + seconds
+        while self._open and self.clock() < end:  # noqa: ASYNC110 - connections tell nobody when the last is gone
+            await asyncio.sleep(0.02)
+        for downstream in tuple(self._open):
+            downstream.transport.abort()
+        await self.pools.close()
+        await self.app_pools.close()
+
+    # --- for the doors --------------------------------------------------------------------------------
+
+    def opened(self, downstream: Downstream) -> None:
+        """A client's connection stands."""
+        self._open[downstream] = None
+        if self._most is not None and len(self._open) > self._most:
+            self.refused("listener", "connections", f"more than {self._most} connections (limits.connections)")
+            downstream.transport.abort()
+
+    def closed(self, downstream: Downstream) -> None:
+        """It is gone."""
+        self._open.pop(downstream, None)
+
+    def connections(self, door: type) -> Iterator[Downstream]:
+        """The connections that came in by doors of a kind."""
+        return (downstream for downstream in tuple(self._open) if isinstance(downstream.door, door))
+
+    def refused(self, listener: str, reason: str, why: str) -> None:
+        """A request was not carried."""
+        self.refusals[listener, reason] += 1
+        log.info("%s: refused (%s): %s", listener, reason, why)
+
+    def method(self, method: bytes) -> str:
+        """A method as text."""
+        known = self._methods.get(method)
+        if known is None:
+            known = method.decode("ascii")
+            if len(self._methods) < _METHODS_KEPT:
+                self._methods[method] = known
+        return known
+
+    def peek(self, service: str) -> Cluster | None:
+        """A service that is known already."""
+        return self._parts.services.peek(service)
+
+    async def look_up(self, service: str) -> Cluster:
+        """One that is not; raises `MeshError` where nothing is known of it."""
+        await self._parts.ready()
+        return await self._parts.services.acluster(service)
+
+    def follow(self, cluster: Cluster) -> Pools:
+        """The connections to a service; those that must not be used any more are let go."""
+        service = cluster.service
+        followed = self._followed.get(service)
+        snapshot, mode, generation = cluster.snapshot, cluster.plan.tls, self._parts.generation()
+        if followed is None:
+            self._followed[service] = _Followed(snapshot, mode, generation)
+        elif followed.snapshot is not snapshot or followed.mode != mode or followed.generation != generation:
+            self._retire(followed, snapshot, mode, generation, service)
+        return self.pools
+
+    def _retire(self, followed: _Followed, snapshot: Snapshot, mode: str, generation: int, service: str) -> None:
+        if followed.mode != mode or followed.generation != generation:
+            gone: Sequence[Endpoint] = followed.snapshot.endpoints
+        else:
+            left = {(e.address, e.port, e.meta.get(TLS_META)) for e in snapshot.endpoints}
+            gone = [e for e in followed.snapshot.endpoints if (e.address, e.port, e.meta.get(TLS_META)) not in left]
+        self._followed[service] = _Followed(snapshot, mode, generation)
+        self.pools.retire(gone, service)
+
+    def egress(self, host: bytes) -> Cluster:
+        """A host outside the mesh, as a cluster of one."""
+        cluster = self._egress.pop(host, None)
+        if cluster is None:
+            name, port = _authority(host)
+            cluster = self._single("egress", Endpoint(host.decode("latin-1"), name, port), self._parts.sink)
+            if len(self._egress) >= _EGRESS_KEPT:
+                del self._egress[next(iter(self._egress))]
+        self._egress[host] = cluster
+        return cluster
+
+    def app(self) -> Cluster:
+        """The app beside us, under the limits of its policy."""
+        plan = self._parts.own_plan()
+        if self._app is None:
+            self._app = self._single(
+                self.config.service.name, _endpoint(self.config.service.place), lambda _: None, local_plan(plan)
+            )
+        elif plan is not self._app_plan:
+            self._app.adopt(local_plan(plan))
+        self._app_plan = plan
+        return self._app
+
+    def _single(self, name: str, endpoint: Endpoint, sink: Sink, plan: Plan | None = None) -> Cluster:
+        cluster = Cluster(name, plan or local_plan(DEFAULTS), clock=self.clock, rng=self._rng, sink=sink)
+        cluster.update(Snapshot(name, (endpoint,), "fixed"))
+        return cluster
+
+
+class Inbound:
+    """The callers' connections, as the listener sees them."""
+
+    def __init__(self, plane: Plane, make: Callable[[], Downstream]) -> None:
+        self._plane = plane
+        self.protocol = make
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left to finish."""
+        return not any(True for _ in self._plane.connections(InboundDoor))
+
+    def drain(self) -> None:
+        """Close each connection as soon as it has answered."""
+        for downstream in self._plane.connections(InboundDoor):
+            downstream.drain()
+
+    def abort(self) -> None:
+        """Break off whatever is left."""
+        for downstream in self._plane.connections(InboundDoor):
+            downstream.transport.abort()
+
+
+def _endpoint(place: Place | None) -> Endpoint:
+    assert place is not None  # there is a way in only where there is an app
+    if place.socket:
+        return Endpoint(str(place), place.socket, 0)
+    return Endpoint(str(place), place.address, place.port)
+
+
+def _authority(host: bytes) -> tuple[str, int]:
+    text = host.decode("latin-1")
+    name, colon, port = text.rpartition(":")
+    if colon and port.isdigit() and not name.endswith(":"):
+        return name.strip("[]"), int(port)
+    return text.strip("[]"), 80
