@@ -24,10 +24,11 @@ unit: .venv/dev.stamp .cache/consul/usr/bin/consul $(SERVERS)
 	$(BIN)/coverage report --skip-covered
 	$(BIN)/coverage report --include='meshsdk/core/*,meshsdk/policy/*' --fail-under=95 --format=total
 
-bench: .venv/bench.stamp .cache/consul/usr/bin/consul $(SERVERS)
+bench: .venv/bench.stamp .cache/consul/usr/bin/consul $(SERVERS) .cache/haproxy/haproxy
 	$(BIN)/python benchmarks/client.py
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/propagation.py
+	$(BIN)/python benchmarks/sidecar.py
 
 format: .venv/dev.stamp
 	$(BIN)/ruff check --fix $(SOURCES)
@@ -60,3 +61,6 @@ clean:
 
 .cache/envoy/envoy:
 	PYTHON=$(PYTHON) scripts/install-envoy
+
+.cache/haproxy/haproxy:
+	scripts/install-haproxy

@@ -16,25 +16,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import uvloop
 
+from benchmarks import envoys
 from meshsdk.discovery.background import Background
 from meshsdk.identity import Identity, Material
 from meshsdk.identity.providers.provider import Publish
 from tests.identity.certificates import issue, material
 from tests.real_consul import free_ports
-from tests.wire.real_servers import (
-    ROUTER,
-    TYPES,
-    Started,
-    binary,
-    envoy,
-    envoy_cluster,
-    envoy_config,
-    envoy_listener,
-)
+from tests.wire.real_servers import Started, binary, envoy
 
 __all__ = ["SIZES", "TOGETHER", "Stage", "identity", "loaded", "on_core", "stage"]
 
@@ -150,58 +142,6 @@ def _responding(own: Material) -> Iterator[list[int]]:
         server.join(5)
 
 
-# --- the pair of Envoys -------------------------------------------------------------------------------
-
-_DOMAIN = "spiffe://mesh.example/"
-_API, _WEB = f"{_DOMAIN}api", f"{_DOMAIN}web"
-
-
-def _certificates(folder: Path) -> None:
-    ca = issue("ca")
-    ca.write(folder, "ca")
-    issue("api", ca, (_API,)).write(folder, "api")
-    issue("web", ca, (_WEB,)).write(folder, "web")
-
-
-def _tls(folder: Path, side: str, own: str, peer: str) -> dict[str, Any]:
-    """The transport socket of one side, which shows the certificate `own` and wants to see that of `peer`."""
-    matcher = {"san_type": "URI", "matcher": {"exact": peer}}
-    files = {key: {"filename": str(folder / own) + end} for key, end in _FILES.items()}
-    trust = {"trusted_ca": {"filename": str(folder / "ca.pem")}, "match_typed_subject_alt_names": [matcher]}
-    common = {"tls_certificates": [files], "validation_context": trust}
-    config: dict[str, Any] = {
-        "@type": f"{TYPES}.transport_sockets.tls.v3.{side}TlsContext",
-        "common_tls_context": common,
-    }
-    if side == "Downstream":
-        config["require_client_certificate"] = True
-    return {"name": "envoy.transport_sockets.tls", "typed_config": config}
-
-
-_FILES = {"certificate_chain": ".pem", "private_key": ".key"}
-
-
-def _outbound(folder: Path, port: int, inbound: int) -> dict[str, Any]:
-    """The caller's sidecar: retries, outlier detection, and TLS to the other one."""
-    retries = {"retry_policy": {"retry_on": "connect-failure,reset,5xx", "num_retries": 2}}
-    listener = envoy_listener(port, "api", action=retries)
-    tls = _tls(folder, "Upstream", "web", _API)
-    return envoy_config([listener], [envoy_cluster("api", inbound, transport_socket=tls, outlier_detection={})])
-
-
-def _inbound(folder: Path, port: int, app: int) -> dict[str, Any]:
-    """The called service's sidecar: lets in who has a certificate of the mesh."""
-    principal = {"authenticated": {"principal_name": {"prefix": _DOMAIN}}}
-    rules = {"action": "ALLOW", "policies": {"mesh": {"permissions": [{"any": True}], "principals": [principal]}}}
-    rbac = {
-        "name": "envoy.filters.http.rbac",
-        "typed_config": {"@type": f"{TYPES}.filters.http.rbac.v3.RBAC", "rules": rules},
-    }
-    manager = {"http_filters": [rbac, ROUTER], "forward_client_cert_details": "SANITIZE_SET"}
-    listener = envoy_listener(port, "app", manager=manager, transport_socket=_tls(folder, "Downstream", "api", _WEB))
-    return envoy_config([listener], [envoy_cluster("app", app)])
-
-
 # --- all of it ----------------------------------------------------------------------------------------
 
 
@@ -226,13 +166,13 @@ def stage() -> Iterator[Stage]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         outbound, inbound = free_ports(2)
-        _certificates(folder)
+        envoys.certificates(folder)
         root = issue("root")
         with on_core(SERVER_CORE):
             ports = stack.enter_context(_responding(material("payments", root)))
             pair = {
-                "inbound": (inbound, _inbound(folder, inbound, ports[0])),
-                "outbound": (outbound, _outbound(folder, outbound, inbound)),
+                "inbound": (inbound, envoys.inbound(folder, inbound, ports[0])),
+                "outbound": (outbound, envoys.outbound(folder, outbound, inbound)),
             }
             for name, (port, config) in pair.items():
                 command = envoy(folder / f"{name}.json", config)
