@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable
 
 from meshsdk.wire.http1.authority import check_authority, read_target
+from meshsdk.wire.http1.authority import known as _hosts
 from meshsdk.wire.http1.body import Framing
 from meshsdk.wire.http1.refused import Refused
 
@@ -22,10 +23,12 @@ __all__ = ["Asked", "understand"]
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _PROTOCOL = re.compile(_TOKEN.pattern + rb"(?:/" + _TOKEN.pattern + rb")?")
-_DIGITS = re.compile(rb"[0-9]{1,19}")
-_LARGEST = 2**63 - 1  # what nginx counts to; others count in doubles and stop sooner
+_DIGITS = 19
+_LARGEST = 2**63 - 1  # so many digits; what nginx counts to; others count in doubles and stop sooner
 
 _SLASH = 0x2F
+_WITH_BODY = (b"POST", b"PUT", b"PATCH")
+_WITHOUT_BODY = (b"CONNECT", b"TRACE")
 _PLAIN, _HOST, _LENGTH, _CODING, _CONNECTION, _EXPECT, _UPGRADE = range(7)
 _SPECIAL = {
     b"host": _HOST,
@@ -44,10 +47,27 @@ _END_TO_END = frozenset(_SPECIAL.keys() - {b"connection", b"upgrade"}) | {
 }  # fmt: skip
 _PREFIXES = (b"x-forwarded-", b"x-envoy-")
 
-# What is known of names seen before, bounded, as names come from outside.
-_names: dict[bytes, int] = {}
-_REMEMBERED = 500
-_MEMORABLE = 40  # bytes of a name worth remembering
+
+class _Kinds(dict[bytes, int]):
+    """What each field name means to us; remembers those seen, up to a bound, as names come from outside."""
+
+    _MOST, _LONGEST = 500, 40
+
+    def __missing__(self, name: bytes) -> int:
+        lower = name.lower()
+        if b"_" in name:
+            double = lower.replace(b"_", b"-")
+            if double in _SPECIAL or double in _END_TO_END or double.startswith(_PREFIXES):
+                raise Refused(
+                    400, "syntax", f"the field {name.decode()} can be taken for {double.decode()}; write that"
+                )
+        kind = _SPECIAL.get(lower, _PLAIN)
+        if len(self) < self._MOST and len(name) <= self._LONGEST:
+            self[name] = kind
+        return kind
+
+
+_kinds = _Kinds()
 
 
 class Asked:
@@ -107,54 +127,41 @@ def understand(asked: Asked) -> None:
     Raises:
         Refused: they contradict each other or the RFCs.
     """
-    known = _names
+    kinds = _kinds
     host: bytes | None = None
-    special: list[tuple[int, bytes]] | None = None
+    special: list[tuple[int, bytes]] = []
     for name, value in asked.fields:
-        kind = known.get(name)
-        if kind is None:
-            kind = _learn(name)
+        kind = kinds[name]
         if kind:
             if kind == _HOST and host is None:
                 host = value
-            else:
-                special = special or []
+            elif kind != _CONNECTION or value != b"keep-alive" or asked.version == "1.0":  # which says nothing in 1.1
                 special.append((kind, value))
     if host is not None:
-        check_authority(host, "the Host field")
+        if host not in _hosts:
+            check_authority(host, "the Host field")
     elif asked.version == "1.1":
         raise Refused(400, "host", "the request has no Host field; HTTP/1.1 needs one (RFC 9112, 3.2)")
     if asked.target[0] != _SLASH or asked.method == b"CONNECT":
         host = read_target(asked.method, asked.target) or host
     asked.host = host
-    if special:
+    if special or asked.version == "1.0":
         _heed(asked, special)
-    elif asked.version == "1.0":
-        asked.keeps_alive = False
-
-
-def _learn(name: bytes) -> int:
-    lower = name.lower()
-    if b"_" in name:
-        double = lower.replace(b"_", b"-")
-        if double in _END_TO_END or double.startswith(_PREFIXES) or double in _SPECIAL:
-            raise Refused(400, "syntax", f"the field {name.decode()} can be taken for {double.decode()}; write that")
-    kind = _SPECIAL.get(lower, _PLAIN)
-    if len(_names) < _REMEMBERED and len(name) <= _MEMORABLE:
-        _names[name] = kind
-    return kind
 
 
 def _heed(asked: Asked, special: list[tuple[int, bytes]]) -> None:
     """Obey the fields that say how the message is framed and what happens to the connection."""
+    if len(special) == 1 and special[0][0] == _LENGTH and asked.version == "1.1" and asked.method in _WITH_BODY:
+        asked.length = _number(special[0][1])  # most requests with a body
+        return
     said: dict[int, list[bytes]] = {}
     for kind, value in special:
         said.setdefault(kind, []).append(value)
     if _HOST in said:
         raise Refused(400, "host", f"the request has {len(said[_HOST]) + 1} Host fields; it may have one")
     old = asked.version == "1.0"
-    asked.length = _length(said.get(_LENGTH, ()), said.get(_CODING, ()), old)
-    if asked.length and asked.method in (b"CONNECT", b"TRACE"):
+    asked.length = _length(said.get(_LENGTH, []), said.get(_CODING, []), old)
+    if asked.length and asked.method in _WITHOUT_BODY:
         raise Refused(400, "framing", f"{asked.method.decode()} has a body, which it cannot have (RFC 9110, 9.3)")
     options = _options(said.get(_CONNECTION, ()))
     asked.keeps_alive = b"close" not in options and (not old or b"keep-alive" in options)
@@ -166,17 +173,18 @@ def _heed(asked: Asked, special: list[tuple[int, bytes]]) -> None:
         asked.upgrade = _protocols(said[_UPGRADE])
 
 
-def _length(lengths: Iterable[bytes], codings: Iterable[bytes], old: bool) -> int:
-    lengths, codings = list(lengths), list(codings)
+def _length(lengths: list[bytes], codings: list[bytes], old: bool) -> int:
     if codings:
         return _coded(codings, lengths, old)
-    if not lengths:
-        return 0
     if len(lengths) > 1:
         raise Refused(400, "framing", f"the request has {len(lengths)} Content-Length fields; it may have one")
-    if not _DIGITS.fullmatch(lengths[0]):
-        raise Refused(400, "framing", f"Content-Length: {_shown(lengths[0])} is not a number of bytes")
-    length = int(lengths[0])
+    return _number(lengths[0]) if lengths else 0
+
+
+def _number(value: bytes) -> int:
+    if not value.isdigit() or len(value) > _DIGITS:
+        raise Refused(400, "framing", f"Content-Length: {_shown(value)} is not a number of bytes")
+    length = int(value)
     if length > _LARGEST:
         raise Refused(413, "size", f"Content-Length: {length} is more than can be counted")
     return length

@@ -6,15 +6,15 @@ import re
 
 from meshsdk.wire.http1.refused import Refused
 
-__all__ = ["check_authority", "read_target"]
+__all__ = ["check_authority", "known", "read_target"]
 
 # RFC 3986, 3.2.2 lets sub-delimiters and percent-encoding into a name; no name in DNS or of a service has them, and
 # servers disagree on what they mean. The underscore is common in the names of containers.
 _AUTHORITY = re.compile(rb"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_~-]+(?:\.[A-Za-z0-9_~-]+)*\.?)(?::([0-9]{1,5}))?")
 _ABSOLUTE = re.compile(rb"https?://([^/?]*)([/?].*)?", re.IGNORECASE)
 
-# Authorities found valid before: a process sees the same few over and over.
-_seen: dict[bytes, bool] = {}
+# Authorities found valid before, and whether they have a port: a process sees the same few over and over.
+known: dict[bytes, bool] = {}
 _REMEMBERED = 500
 _LONGEST = 255 + 6  # a name in DNS and a port
 
@@ -25,17 +25,16 @@ def check_authority(authority: bytes, where: str) -> bool:
     Raises:
         Refused: it is no `host` or `host:port`.
     """
-    known = _seen.get(authority)
-    if known is not None:
-        return known
+    if authority in known:
+        return known[authority]
     if b"@" in authority:
         raise Refused(400, "host", f"{where} has a user name or password in it ({_shown(authority)}); leave it out")
     match = _AUTHORITY.fullmatch(authority)
     if match is None or len(authority) > _LONGEST or int(match[2] or b"1") not in range(1, 65536):
         raise Refused(400, "host", f"{where} is {_shown(authority)}, which is no `host` or `host:port`")
     with_port = match[2] is not None
-    if len(_seen) < _REMEMBERED:
-        _seen[authority] = with_port
+    if len(known) < _REMEMBERED:
+        known[authority] = with_port
     return with_port
 
 

@@ -17,7 +17,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from meshsdk.wire.http1.asked import Asked, understand
 from meshsdk.wire.http1.chunks import Chunks
-from meshsdk.wire.http1.faults import BROKEN, START, find_fault
+from meshsdk.wire.http1.faults import BROKEN, METHODS, START, find_fault
 from meshsdk.wire.http1.limits import RequestLimits
 from meshsdk.wire.http1.refused import Refused
 
@@ -25,6 +25,7 @@ __all__ = ["Asked", "Refused", "RequestReader"]
 
 _HEAD_END = b"\r\n\r\n"
 _CR, _LF = b"\r\n"
+_ONE = 0x31
 _VERSIONS = (b"HTTP/1.1\r\n", b"HTTP/1.0\r\n")
 _DEFAULTS = RequestLimits()
 
@@ -208,12 +209,12 @@ class RequestReader:
         if len(head) > self._shortest or len(found) > self._limits.fields:
             self._check_size(head)
         asked = self._make()
-        # llhttp has found three words, of the right bytes; it takes more spaces than one, fragments and other versions.
-        asked.method, asked.target, rest = head.split(b" ", 2)
-        version = rest[:10]
-        asked.version = "1.1" if version == b"HTTP/1.1\r\n" else "1.0"
-        if version not in _VERSIONS or not asked.target or b"#" in asked.target:
+        # llhttp takes empty lines before the request, more spaces than one, fragments and other versions.
+        words = head.split(b" ", 2)
+        if len(words) < 3 or words[0] not in METHODS or words[2][:10] not in _VERSIONS or b"#" in words[1]:
             raise self._explain(head, "the request line is faulty")
+        asked.method, asked.target, rest = words
+        asked.version = "1.1" if rest[7] == _ONE else "1.0"
         asked.fields = found[:]
         found.clear()
         understand(asked)
