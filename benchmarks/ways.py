@@ -29,7 +29,20 @@ from meshsdk_registry import Consul, Registration
 from tests.real_consul import RealConsul, free_ports
 from tests.wire.real_servers import CACHE, Started, binary, envoy
 
-__all__ = ["CONTESTANTS", "PAIR", "SINGLE", "TARGETS", "Ground", "Way", "ask", "ground", "inbound", "nginx", "ways"]
+__all__ = [
+    "CONTESTANTS",
+    "PAIR",
+    "SINGLE",
+    "TARGETS",
+    "Ground",
+    "Way",
+    "ask",
+    "ground",
+    "inbound",
+    "nginx",
+    "start",
+    "ways",
+]
 
 SINGLE, PAIR = "single hop", "mTLS pair"
 CONTESTANTS = {SINGLE: ("ours", "Envoy", "haproxy"), PAIR: ("ours", "Envoy")}
@@ -67,7 +80,10 @@ http {{
   access_log off; open_file_cache max=10; keepalive_timeout 600s; keepalive_requests 1000000000;
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-  server {{ listen 127.0.0.1:{port} backlog=4096; root {folder}; }}
+  server {{
+    listen 127.0.0.1:{port} backlog=4096; root {folder};
+    location = /served {{ stub_status; }}
+  }}
 }}
 """
 
@@ -136,10 +152,11 @@ async def _tell(url: str, app: int) -> None:
 
 def ways(stack: ExitStack, there: Ground, hops: Sequence[str]) -> list[Way]:
     """Start all of these hops, each ready to be loaded; they end with `stack`."""
-    return [_start(stack, there, name, hop) for hop in hops for name in CONTESTANTS[hop]]
+    return [start(stack, there, name, hop) for hop in hops for name in CONTESTANTS[hop]]
 
 
-def _start(stack: ExitStack, there: Ground, name: str, hop: str) -> Way:
+def start(stack: ExitStack, there: Ground, name: str, hop: str) -> Way:
+    """Start one, ready to be loaded; it ends with `stack`."""
     first, second, *spare = free_ports(5)
     folder = there.folder / f"{name}-{hop}".replace(" ", "-")
     folder.mkdir()
