@@ -46,8 +46,8 @@ class Settings:
         tls_host: the address it is bound to; empty takes all, or the loopback `address` where that is one.
         forward_client_cert: hand the caller's identity to the application as `x-forwarded-client-cert`.
         explain_denials: name the rule in the answer to a caller that was refused; the log always names it.
-        intention_default: what holds where no intention of Consul's is about a caller: `allow` or `deny`, whichever
-            Consul's own `acl.default_policy` is.
+        intention_default: what holds where no intention of Consul's is about a caller: `allow`, `deny`, or `consul`:
+            what its agent says that it does itself.
     """
 
     service: str
@@ -90,7 +90,7 @@ class Settings:
     forward_client_cert: bool = False
     # A refused caller learns what it may not do, not the rules of others; debugging may ask for more.
     explain_denials: bool = False
-    intention_default: str = "allow"
+    intention_default: str = "consul"
 
     @property
     def mesh_port(self) -> int | None:
@@ -225,7 +225,7 @@ def _identity_mistakes(values: Mapping[str, Any]) -> list[str]:
     return found
 
 
-_CHOICES = {"identity": ("auto", "consul", "files", "off"), "intention_default": ("allow", "deny")}
+_CHOICES = {"identity": ("auto", "consul", "files", "off"), "intention_default": ("consul", "allow", "deny")}
 
 
 _FIELDS = frozenset(Settings.__dataclass_fields__)

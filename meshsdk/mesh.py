@@ -22,6 +22,7 @@ from meshsdk.identity.holder import Identity
 from meshsdk.identity.providers.consul import ConsulProvider
 from meshsdk.identity.providers.files import FileProvider
 from meshsdk.server.allow import narrowed
+from meshsdk.server.beginning import Source
 from meshsdk.server.server import Server, Who
 from meshsdk.telemetry import otel, threads
 from meshsdk.telemetry.access_log import AccessLog
@@ -321,9 +322,11 @@ class Mesh:
 
     def _who(self) -> Who:
         intentions = self._intentions
+        policy = Source("the policy", self.directory.own_gate, self.directory.own_known)
         if intentions is None:
-            return Who(trust_domain=self._trust_domain, own_id=self._own_id, tokens=self._tokens)
-        return Who(intentions.current, intentions.await_known, self._trust_domain, self._own_id, self._tokens)
+            return Who(sources=[policy], trust_domain=self._trust_domain, own_id=self._own_id, tokens=self._tokens)
+        sources = [policy, Source("the intentions", intentions.gate, intentions.known)]
+        return Who(intentions.current, sources, self._trust_domain, self._own_id, self._tokens)
 
     def _trust_domain(self) -> str:
         """Our own; the last known one once our certificate has expired: kept connections go on."""
@@ -369,7 +372,9 @@ def _intentions(settings: Settings) -> OwnIntentions | None:
         lambda: open_consul(settings),
         settings.service,
         background=_background,
-        default_allow=settings.intention_default == "allow",
+        default_allow={"allow": True, "deny": False}.get(settings.intention_default),
+        state_dir=settings.state_dir,
+        first_wait=settings.first_wait,
     )
 
 

@@ -96,7 +96,7 @@ def test_identity_by_variables() -> None:
         ({"identity": "vault"}, "auto, consul, files, off"),
         ({"identity": "files", "tls_cert": "c.pem"}, "tls_key, tls_ca not given"),
         ({"tls_cert": "c.pem"}, "read with identity='files' only"),
-        ({"intention_default": "maybe"}, "allow, deny"),
+        ({"intention_default": "maybe"}, "consul, allow, deny"),
         ({"port": 8001, "tls_port": 8001}, "own port"),
         ({"tls_port": 70000}, "1 to 65535"),
         ({"explain_denials": "yes"}, "True or False"),

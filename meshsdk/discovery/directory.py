@@ -28,6 +28,7 @@ from meshsdk.core.events import Sink
 from meshsdk.core.plan import Plan
 from meshsdk.core.strategy import Stop, Wait
 from meshsdk.discovery.background import Background
+from meshsdk.discovery.gate import Gate
 from meshsdk.discovery.known import KnownService
 from meshsdk.discovery.policies import Policies
 from meshsdk.discovery.status import ServiceStatus
@@ -125,6 +126,18 @@ class Directory:
         if not self._follows_own:
             self._follow_own()
         return self._policies.plan(self._caller)
+
+    def own_gate(self) -> Gate:
+        """Return what opens when the own policy is known, or nobody will tell it soon; begins to follow it."""
+        if not self._follows_own:
+            self._follow_own()
+        if self._closed:
+            self._watcher.own.gate.open()
+        return self._watcher.own.gate
+
+    def own_known(self) -> bool:
+        """Whether Consul or the disk has said what this process's own policy is, if only that there is none."""
+        return self._watcher.own.known
 
     def status(self) -> tuple[ServiceStatus, ...]:
         """Return what is known of each service in use, by name."""

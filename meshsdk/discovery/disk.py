@@ -1,4 +1,5 @@
-"""The last known good of each service on disk, for a start without Consul: one file each, replaced whole.
+"""The last known good of each service on disk, for a start without Consul: one file each, replaced whole. What a served
+process remembers of its own policy and intentions stands beside them, in `<service>.own` and `<service>.intentions`.
 
 Rule 1: only files that nobody else could have written are believed: they say where calls go. The folder and the files
         are the user's own, writable by nobody else, and no folder above belongs to another user (root's do no harm).
@@ -93,7 +94,7 @@ class Disk:
             self.problem = problem
 
     def _path(self, folder: Path, service: str) -> Path:
-        return folder / f"{service}.json"  # a service's name is a DNS label: no dots, no slashes
+        return folder / f"{service}.json"  # a DNS label, and for our own a dot and a word: no slashes
 
 
 def _content(path: Path) -> tuple[bytes, float]:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from typing import Any
 
-from meshsdk.core.model import Endpoint
+from pydantic import TypeAdapter
 
-__all__ = ["KeptDocument", "Memory", "dump", "read"]
+from meshsdk.core.model import Endpoint
+from meshsdk_registry import Intention
+
+__all__ = ["KeptDocument", "KeptIntentions", "Memory", "dump", "read"]
 
 FORM = 1
 
@@ -27,6 +31,18 @@ class KeptDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptIntentions:
+    """Consul's intentions that are about one service, and what held where none is.
+
+    Attributes:
+        default: `allow`, `deny`, or empty where Consul did not tell.
+    """
+
+    entries: tuple[Intention, ...] = ()
+    default: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """The last known good of one service.
 
@@ -34,11 +50,13 @@ class Memory:
         endpoints: never in limbo: whether they exist is for Consul to say.
         documents: by name: the service's own and `_mesh`, as far as there are any.
         age: seconds since it was written, when it was read.
+        intentions: who may call it; None where that is not what is remembered here.
     """
 
     endpoints: tuple[Endpoint, ...] = ()
     documents: Mapping[str, KeptDocument] = field(default_factory=dict)
     age: float = 0.0
+    intentions: KeptIntentions | None = None
 
 
 def dump(service: str, origin: str, memory: Memory) -> bytes:
@@ -47,13 +65,15 @@ def dump(service: str, origin: str, memory: Memory) -> bytes:
     Args:
         origin: the Consul it is from; the memory counts for no other.
     """
-    content = {
+    content: dict[str, Any] = {
         "form": FORM,
         "service": service,
         "origin": origin,
         "endpoints": [_fields(endpoint) for endpoint in memory.endpoints],
         "documents": {name: [kept.text, kept.index] for name, kept in memory.documents.items()},
     }
+    if memory.intentions is not None:
+        content["intentions"] = asdict(memory.intentions)
     return json.dumps(content, separators=(",", ":")).encode()
 
 
@@ -67,11 +87,12 @@ def read(text: bytes, service: str, origin: str, age: float) -> Memory:
             raise ValueError(f"it is of {content['service']!r} in {content['origin']!r}, not in {origin!r}")
         endpoints = tuple(_endpoint(fields) for fields in content["endpoints"])
         documents = {name: _document(kept) for name, kept in content["documents"].items()}
+        intentions = _intentions(content["intentions"]) if "intentions" in content else None
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"it is damaged ({type(error).__name__}: {error})") from None
     if len({endpoint.key for endpoint in endpoints}) != len(endpoints):
         raise ValueError("it is damaged (two endpoints of the same key)")
-    return Memory(endpoints, documents, age)
+    return Memory(endpoints, documents, age, intentions)
 
 
 def _fields(endpoint: Endpoint) -> list[Any]:
@@ -101,3 +122,19 @@ def _document(kept: Any) -> KeptDocument:
     if type(text) is not str or type(index) is not int:
         raise TypeError(f"document {kept!r:.60}")
     return KeptDocument(text, index)
+
+
+def _intentions(fields: Any) -> KeptIntentions:
+    """A condition that is left out would let more callers pass: what is read must be all that was written."""
+    text = json.dumps(fields)
+    kept = _intentions_form().validate_json(text, strict=True)
+    if json.loads(json.dumps(asdict(kept))) != json.loads(text):
+        raise TypeError("intentions with something missing or unknown")
+    if kept.default not in {"", "allow", "deny"}:
+        raise TypeError(f"{kept.default!r} in the place of allow or deny")
+    return kept
+
+
+@cache  # made when it is first needed: it takes some milliseconds
+def _intentions_form() -> TypeAdapter[KeptIntentions]:
+    return TypeAdapter(KeptIntentions)

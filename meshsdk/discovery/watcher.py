@@ -20,6 +20,7 @@ from meshsdk.discovery.keeper import Keeper
 from meshsdk.discovery.known import KnownService
 from meshsdk.discovery.link import Link
 from meshsdk.discovery.memory import Memory
+from meshsdk.discovery.own import OwnPolicy
 from meshsdk.discovery.policies import PREFIX, Policies
 from meshsdk_registry import Back, Changed, Consul, Lost, watch_instances, watch_keys
 
@@ -45,6 +46,7 @@ class Watcher:
     Attributes:
         url: Consul's address; empty before the first use.
         policy_error: why policies cannot be read; empty while they can.
+        own: the policy of this process's own service.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Watcher:
     ) -> None:
         self.url = ""
         self.policy_error = ""
+        self.own = OwnPolicy(policies)
         self._make_consul = consul
         self._policies = policies
         self._services = services
@@ -100,9 +103,14 @@ class Watcher:
             self._open()
         except (OSError, ValueError) as error:
             _log.warning("no client of Consul could be made, trying again in %g s: %s", RESTART_PAUSE, error)
+            self.own.gate.open()
             asyncio.get_running_loop().call_later(RESTART_PAUSE, self.follow, service)
             return
-        self._policies.use(service, {})
+        self.own.follow(service, self._disk.load(f"{service}.own"))
+        if self._policies_answered:
+            self.own.give_up()  # unless Consul has told them
+            self._keep_own()
+        asyncio.get_running_loop().call_later(self._first_wait * 0.95, self.own.give_up)
 
     def unwatch(self, known: KnownService) -> None:
         """Stop watching a service that nobody calls."""
@@ -177,10 +185,13 @@ class Watcher:
                 match event:
                     case Changed(answer):
                         self._follow(self._policies.received(answer.value))
+                        self.own.answered()
+                        self._keep_own()
                     case Lost(error, _):
                         self._link.lost(PREFIX, error)
                         self.policy_error = str(error)
                         self._follow([])
+                        self.own.give_up()
                     case Back(away):
                         self._link.back(PREFIX, away)
                         self.policy_error = ""
@@ -192,6 +203,10 @@ class Watcher:
             if (known := self._services.get(service)) is not None:
                 known.follow(self._policies.plan(service))
                 self._keeper.mark(service)
+
+    def _keep_own(self) -> None:
+        if self.own.service:
+            self._keeper.mark(self.own.name)
 
     def _expect(self, known: KnownService) -> None:
         """Come back when the next endpoint in limbo is to be let go."""
@@ -212,6 +227,8 @@ class Watcher:
 
     def _memory(self, service: str) -> Memory | None:
         """What is worth keeping: only what Consul said."""
+        if service == self.own.name:
+            return self.own.memory()
         known = self._services.get(service)
         if known is None or known.source != "consul":
             return None

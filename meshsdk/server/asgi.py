@@ -11,6 +11,7 @@ from meshsdk.errors import AccessDenied
 from meshsdk.identity.peer import asgi_peer
 from meshsdk.identity.spiffe import SpiffeId
 from meshsdk.server.answers import Answer, method_not_allowed, overdue
+from meshsdk.server.beginning import Beginning
 from meshsdk.server.entrance import Entrance
 from meshsdk.server.forwarded import XFCC
 from meshsdk.server.inbound import Intake, Page, ServedRequest
@@ -40,15 +41,22 @@ class MeshASGI:
         intake: where requests come in.
         lifecycle: the life of the process, told of the application's start and end; None leaves that out.
         entrance: told what to serve to the mesh's callers, and on which loop; None leaves that out.
+        beginning: waited for before a request is judged; None waits for nothing.
     """
 
     def __init__(
-        self, app: ASGIApp, intake: Intake, lifecycle: Lifecycle | None = None, entrance: Entrance | None = None
+        self,
+        app: ASGIApp,
+        intake: Intake,
+        lifecycle: Lifecycle | None = None,
+        entrance: Entrance | None = None,
+        beginning: Beginning | None = None,
     ) -> None:
         self.app = app
         self._intake = intake
         self._lifecycle = lifecycle
         self._entrance = entrance
+        self._beginning = beginning or Beginning("", 0.0)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one scope; kinds that are not known are the application's alone."""
@@ -57,8 +65,14 @@ class MeshASGI:
             if self._entrance is not None and not self._entrance.hosted:
                 self._entrance.host(self, {})  # under a server that runs no lifespan
             page = self._intake.pages.get(scope["path"])
-            await (self._serve(scope, receive, send) if page is None else self._own(page, scope, send))
+            if page is not None:
+                await self._own(page, scope, send)
+                return
+            if not self._beginning.over:
+                await _begun(self._beginning)
+            await self._serve(scope, receive, send)
         elif kind == "websocket":
+            await _begun(self._beginning)
             await self._websocket(scope, receive, send)
         elif kind == "lifespan" and self._lifecycle is not None:
             await self._lifespan(self._lifecycle, scope, receive, send)
@@ -182,12 +196,15 @@ class MeshASGI:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 lifecycle.starting()
+                self._beginning.begin()
             elif message["type"] == "lifespan.shutdown":
                 # Before the application's own hooks: they may still call others, nobody shall call us.
                 await _left(lifecycle)
             return message
 
         async def sending(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                await _begun(self._beginning)
             await send(message)
             if message["type"] == "lifespan.startup.complete":
                 self._host(scope)
@@ -286,6 +303,17 @@ async def _wait(future: Future[Any]) -> Any:
     import anyio.to_thread
 
     return await anyio.to_thread.run_sync(future.result)
+
+
+async def _begun(beginning: Beginning) -> None:
+    if beginning.over:
+        return
+    if _in_asyncio():
+        await beginning.await_over()
+    else:
+        import anyio.to_thread
+
+        await anyio.to_thread.run_sync(beginning.wait)
 
 
 async def _left(lifecycle: Lifecycle) -> None:

@@ -62,7 +62,7 @@ class Entrance:
         settings: identity, port, mesh_port, tls_host, address, first_wait.
         identity: the certificate; None where the settings turn it off.
         mode: the policy in force: `strict`, `permissive` or `off`.
-        known: waits, at most so many seconds, until everything is known that decides who may pass.
+        known: waits, a bounded time, until everything is known that decides who may pass.
         alone: whether no other process of this instance serves on this machine.
     """
 
@@ -72,7 +72,7 @@ class Entrance:
         *,
         identity: Certificate | None,
         mode: Callable[[], str],
-        known: Callable[[float], Awaitable[None]],
+        known: Callable[[], Awaitable[None]],
         alone: Callable[[], bool],
     ) -> None:
         self._settings = settings
@@ -145,7 +145,7 @@ class Entrance:
         if not self._asked:
             self._asked = True
             wait = self._settings.first_wait
-            await asyncio.gather(self._identity.await_answer(wait), self._known(wait))
+            await asyncio.gather(self._identity.await_answer(wait), self._known())
         mode, certified = self._mode(), self._identity.material is not None
         if mode == "off":
             await self._shut(0.0)

@@ -309,14 +309,13 @@ class Lifecycle:
 
     async def _admitted(self) -> bool:
         """Wait until callers may come in; False where the process leaves before."""
-        while not self._leave.is_set:
-            admitted = await self._entrance.follow()
-            # Also where not: a certificate that must be there may be Consul's to give, and Consul away.
+        # Once in any case: who leaves at once takes out what a killed process has left in Consul.
+        while not (admitted := await self._entrance.follow()) and not self._leave.is_set:
+            # Also where callers may not come in: a certificate that must be there may be Consul's to give, and it away.
             self.reachable = True
-            if admitted:
-                return True
             await either(_FOLLOW, self._leave)
-        return False
+        self.reachable = True
+        return admitted
 
     async def _depart(self, heartbeat: Heartbeat) -> None:
         loop = asyncio.get_running_loop()

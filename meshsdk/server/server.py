@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from meshsdk.config import Settings
@@ -16,6 +14,7 @@ from meshsdk.server.address import instance_id, own_address
 from meshsdk.server.announce import obeyed
 from meshsdk.server.answers import Answer
 from meshsdk.server.asgi import ASGIApp, MeshASGI
+from meshsdk.server.beginning import Beginning, Source
 from meshsdk.server.entrance import Certificate, Entrance
 from meshsdk.server.guard import Guard, Intentions
 from meshsdk.server.inbound import Intake, Page, RequestSink
@@ -30,16 +29,6 @@ from meshsdk.tokens.keeper import Tokens
 
 __all__ = ["Server", "Who"]
 
-_Wait = Callable[[float], Awaitable[None]]
-
-
-async def _nothing(_seconds: float) -> None:
-    """There is nothing to wait for."""
-
-
-async def _both(one: _Wait, other: _Wait, seconds: float) -> None:
-    await asyncio.gather(one(seconds), other(seconds))
-
 
 @dataclass(frozen=True, slots=True)
 class Who:
@@ -47,14 +36,14 @@ class Who:
 
     Attributes:
         intentions: of Consul, those in force; None where none is about this service.
-        known: waits, at most so many seconds, until the intentions are known.
+        sources: what is to be known before the first request is judged.
         trust_domain: our own; empty as long as it is not known.
         own_id: our own SPIFFE id; empty as long as it is not known.
         tokens: judges end users' tokens; None where the policy asks for none.
     """
 
     intentions: Callable[[], Intentions | None] = lambda: None
-    known: _Wait = _nothing
+    sources: Sequence[Source] = ()
     trust_domain: Callable[[], str] = str
     own_id: Callable[[], str] = str
     tokens: Tokens | None = None
@@ -100,19 +89,22 @@ class Server:
         self._settings = settings
         self._background = background
         instance = instance_id(settings.service, settings.port or 0)
-        self._workers = Workers(
-            settings.runtime_dir,
-            instance,
-            {"state": self._state, "metrics": lambda _: self._scrape.own(), "inherit": self._inherit},
-        )
+        answers: dict[str, Callable[[str], str]] = {
+            "state": self._state,
+            "metrics": lambda _: self._scrape.own(),
+            "inherit": self._inherit,
+        }
+        self._workers = Workers(settings.runtime_dir, instance, answers)
         self._scrape = Scrape(metrics, self._workers)
         who = who or Who()
         guard = None if plan is None else _guard(plan, who)
+        sources = () if guard is None else who.sources
+        self.beginning = Beginning(settings.service, settings.first_wait, sources, keys=guard, clock=clock)
         self.entrance = Entrance(
             settings,
             identity=identity,
             mode=(lambda: "permissive") if guard is None else lambda: guard.mode,
-            known=who.known if guard is None else partial(_both, who.known, guard.await_known),
+            known=self.beginning.await_over,
             alone=lambda: self._workers.alone,
         )
         self.lifecycle = Lifecycle(
@@ -158,14 +150,14 @@ class Server:
         if isinstance(app, MeshASGI):
             return app
         self.lifecycle.attach(signals=False)
-        return MeshASGI(app, self.intake, self.lifecycle, self.entrance)
+        return MeshASGI(app, self.intake, self.lifecycle, self.entrance, self.beginning)
 
     def wsgi(self, app: WSGIApp) -> MeshWSGI:
         """Put the mesh around a WSGI application."""
         if isinstance(app, MeshWSGI):
             return app
         self.lifecycle.attach(signals=True)
-        return MeshWSGI(app, self.intake)
+        return MeshWSGI(app, self.intake, self.beginning)
 
     def instrument(self, app: Any) -> None:
         """Put the mesh around a FastAPI, Starlette or Flask application, in place; a second time changes nothing.

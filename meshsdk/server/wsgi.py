@@ -14,6 +14,7 @@ from urllib.parse import quote
 from meshsdk.errors import AccessDenied
 from meshsdk.identity.peer import wsgi_peer
 from meshsdk.server.answers import Answer, method_not_allowed
+from meshsdk.server.beginning import Beginning
 from meshsdk.server.inbound import Intake, Page, ServedRequest
 from meshsdk.server.sniffing import verified_of
 from meshsdk.server.verified import Verified
@@ -42,11 +43,13 @@ class MeshWSGI:
     Args:
         app: the application.
         intake: where requests come in.
+        beginning: waited for before a request is judged; None waits for nothing.
     """
 
-    def __init__(self, app: WSGIApp, intake: Intake) -> None:
+    def __init__(self, app: WSGIApp, intake: Intake, beginning: Beginning | None = None) -> None:
         self.app = app
         self._intake = intake
+        self._beginning = beginning or Beginning("", 0.0)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request."""
@@ -60,6 +63,8 @@ class MeshWSGI:
         page = self._intake.pages.get(path)
         if page is not None:
             return self._own(page, environ, start_response)
+        if not self._beginning.over:
+            self._beginning.wait()
         request = self._admit(path, environ, caller)
         if request.refusal is not None:
             request.status = request.refusal.status

@@ -14,7 +14,7 @@ import random
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, Protocol
 
 from meshsdk.core.tokens import BadToken, Jwt
@@ -109,6 +109,11 @@ class Tokens:
         waiting = [asyncio.wrap_future(followed.tried) for followed in self._known.values()]
         if waiting:
             await asyncio.wait(waiting, timeout=seconds)
+
+    def wait_known(self, jwt: Jwt | None, seconds: float) -> None:
+        """The same, blocking the thread."""
+        self.follow(jwt)
+        wait([followed.tried for followed in self._known.values()], timeout=seconds)
 
     def close(self) -> None:
         """Stop following; what is known stays in force."""

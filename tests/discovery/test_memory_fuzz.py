@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshsdk.core.model import Endpoint
-from meshsdk.discovery.memory import KeptDocument, Memory, dump, read
+from meshsdk.discovery.memory import KeptDocument, KeptIntentions, Memory, dump, read
+from meshsdk_registry import HeaderMatch, Intention, Permission
 
 texts = st.text(max_size=8)
 found = st.builds(
@@ -23,10 +24,34 @@ found = st.builds(
     healthy=st.booleans(),
     meta=st.dictionaries(texts, texts, max_size=2),
 )
+headers = st.builds(HeaderMatch, texts, st.booleans(), texts, invert=st.booleans())
+permissions = st.builds(
+    Permission,
+    st.sampled_from(["allow", "deny"]),
+    path_prefix=texts,
+    headers=st.lists(headers, max_size=2).map(tuple),
+    methods=st.lists(texts, max_size=2).map(tuple),
+    unknown=st.lists(texts, max_size=1).map(tuple),
+)
+intentions = st.builds(
+    Intention,
+    texts,
+    texts,
+    texts,
+    st.sampled_from(["allow", "deny", ""]),
+    st.integers(0, 9),
+    st.lists(permissions, max_size=2).map(tuple),
+    meta=st.dictionaries(texts, texts, max_size=1),
+    unknown=st.lists(texts, max_size=1).map(tuple),
+)
+kept_intentions = st.builds(
+    KeptIntentions, st.lists(intentions, max_size=2).map(tuple), st.sampled_from(["", "allow", "deny"])
+)
 memories = st.builds(
     Memory,
     st.lists(found, max_size=3, unique_by=lambda e: e.key).map(tuple),
     st.dictionaries(texts, st.builds(KeptDocument, texts, st.integers(0, 2**63)), max_size=2),
+    intentions=st.none() | kept_intentions,
 )
 
 
@@ -83,3 +108,36 @@ def test_of_a_later_form():
     content = dump("web", "consul", Memory()).replace(b'"form":1', b'"form":2')
     with pytest.raises(ValueError, match="it has form 2, this version reads 1"):
         read(content, "web", "consul", 0.0)
+
+
+PERMISSION = Permission("allow", path_prefix="/v1", headers=(HeaderMatch("x-a", exact="1"),), methods=("GET",))
+INTENTION = Intention("id", "checkout", "shop", "", 9, (PERMISSION,), unknown=("JWT",))
+FIELDS = [
+    ["entries"],
+    ["default"],
+    ["entries", 0, "source"],
+    ["entries", 0, "unknown"],
+    ["entries", 0, "permissions"],
+    ["entries", 0, "permissions", 0, "path_prefix"],
+    ["entries", 0, "permissions", 0, "headers", 0, "exact"],
+]
+
+
+@pytest.mark.parametrize("change", ["left out", "of another kind", "with an unknown one beside it"])
+@pytest.mark.parametrize("path", FIELDS, ids=lambda path: ".".join(map(str, path)))
+def test_intentions_with_a_condition_lost_are_no_memory(path, change):
+    """Whoever loses a condition of an allow lets more callers pass."""
+    written = dump("shop.intentions", "consul", Memory(intentions=KeptIntentions((INTENTION,), "deny")))
+    content = json.loads(written)
+    *steps, last = path
+    target = content["intentions"]
+    for step in steps:
+        target = target[step]
+    if change == "left out":
+        del target[last]
+    elif change == "of another kind":
+        target[last] = 7
+    else:
+        target["condition"] = "new"
+    with pytest.raises(ValueError, match=r"\S"):
+        read(json.dumps(content).encode(), "shop.intentions", "consul", 0.0)

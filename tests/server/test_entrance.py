@@ -33,7 +33,7 @@ class Certificate:
         pass
 
 
-async def nothing(_: float) -> None:
+async def nothing() -> None:
     pass
 
 
