@@ -65,6 +65,9 @@ class Incoming:
         self.complete = False
         self.surplus = b""
 
+    def interim(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """An interim reply (1xx) has come, before the one that is filled in here; 101 is none. Must not raise."""
+
     def whole(self) -> bytes | None:
         """All of the body, where it is here already and nobody has begun to read it; else None."""
         if not self.complete:
@@ -328,6 +331,7 @@ class ResponseReader:
 
     def _interim(self, status: int) -> None:
         self.continued |= status == 100
+        self._into.interim(status, self._fields[:])
         self._fields.clear()
         self._reason = b""
         self._chunked = False
