@@ -7,9 +7,10 @@ went wrong on the wire, and anything else for what did not.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
+
+import anyio
 
 from meshsdk.core.attempt import Attempt, Final
 from meshsdk.core.exchange import Exchange
@@ -94,9 +95,9 @@ def drive(exchange: Exchange, send: Callable[[Attempt], R], sleep: Callable[[flo
 async def adrive(
     exchange: Exchange,
     send: Callable[[Attempt], Awaitable[AR]],
-    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
 ) -> tuple[AR, Attempt]:
-    """The same, awaiting `send`, `sleep` and the closing of replies."""
+    """The same, awaiting `send`, `sleep` and the closing of replies; on asyncio or trio."""
     while True:
         attempt = exchange.begin()
         reply: AR | None = None

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from meshsdk.core.exchange import Exchange
     from meshsdk.telemetry.tracing import CallSpan
     from meshsdk.wire.engine import AsyncReply, Reply
+    from meshsdk.wire.httpcore_runs import Run
 
 __all__ = ["AsyncBody", "AwaitingBody", "BlockingBody", "Body", "Ending", "abandon_forgotten", "forgotten"]
 
@@ -144,7 +145,7 @@ class Body(BlockingBody, httpx.SyncByteStream):
 
 
 class AwaitingBody(Ending):
-    """The same for asyncio."""
+    """The same for asyncio, and for trio where the engine runs on it."""
 
     def __init__(
         self,
@@ -154,7 +155,7 @@ class AwaitingBody(Ending):
         attempt: Attempt,
         span: CallSpan,
         *,
-        loop: asyncio.AbstractEventLoop,
+        loop: Run,
     ) -> None:
         self._reply = reply
         self._request = request
@@ -190,8 +191,8 @@ class AwaitingBody(Ending):
     def let_go(self) -> None:
         """Abandon and close; a connection of a loop that is closed went with it."""
         super().let_go()
-        if not self._loop.is_closed():
-            _closing.add(task := self._loop.create_task(self._reply.aclose()))
+        if not self._loop.is_closed() and (task := self._loop.create_task(self._reply.aclose())) is not None:
+            _closing.add(task)
             task.add_done_callback(_closing.discard)
 
     def __del__(self) -> None:
@@ -205,9 +206,9 @@ class AwaitingBody(Ending):
 
 
 class AsyncBody(AwaitingBody, httpx.AsyncByteStream):
-    """A reply's body as httpx reads it in asyncio."""
+    """A reply's body as httpx reads it by awaiting."""
 
     _errors = errors_of(httpx)
 
 
-_closing: set[asyncio.Task[None]] = set()  # asyncio keeps only weak references to tasks
+_closing: set[asyncio.Task[None]] = set()  # asyncio keeps only weak references to tasks, trio keeps its own

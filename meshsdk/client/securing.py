@@ -16,7 +16,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from anyio import to_thread
+
 from meshsdk.core.model import TLS_META, Endpoint
+from meshsdk.wire.httpcore_runs import TrioRun, running
 from meshsdk.wire.security import PeerRejected, Security
 
 if TYPE_CHECKING:
@@ -53,8 +56,12 @@ class Securing:
             self._identity.wait_answer(self._first_wait)
 
     async def await_ready(self) -> None:
-        """The same from any event loop."""
-        if self._identity is not None:
+        """The same from any event loop; under trio in a thread, as an identity knows asyncio's loops alone."""
+        if self._identity is None:
+            return
+        if isinstance(running(), TrioRun):
+            await to_thread.run_sync(self.wait_ready, abandon_on_cancel=True)
+        else:
             await self._identity.await_answer(self._first_wait)
 
     def __call__(self, endpoint: Endpoint, service: str) -> Security | None:

@@ -6,19 +6,19 @@ Twins, side by side; they differ in colour only. `Calling` and `AsyncCalling` kn
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection
 from types import ModuleType
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+import anyio
 import httpx
 
 from meshsdk.client import engines
 from meshsdk.client.body import AsyncBody, Body, abandon_forgotten, forgotten
 from meshsdk.client.egress import AsyncEgress, Egress
-from meshsdk.client.engines import DEFAULT
+from meshsdk.client.engines import DEFAULT, EngineName
 from meshsdk.client.errors import Errors, InvalidRequest, InvalidUrl, errors_of
 from meshsdk.client.names import NoName, mesh_service
 from meshsdk.client.outgoing import facts
@@ -50,7 +50,7 @@ class Clusters(Protocol):
         ...
 
     async def acluster(self, service: str) -> Cluster:
-        """The same from asyncio."""
+        """The same from asyncio or trio."""
         ...
 
 
@@ -130,7 +130,7 @@ class Calling(_Library):
         directory: where services are looked up.
         tracing: makes spans; one without an SDK's provider makes none and costs next to nothing.
         security: says how connections are secured; None leaves them in clear text.
-        engine: the HTTP engine, by name or made already.
+        engine: the HTTP engine: by name; made of a transport of the library's that is handed in here; or made already.
         egress: the transport for hosts outside the mesh; the library's `HTTPTransport()` by default.
         clock, sleep: time in seconds; the clock is the one of the directory's clusters.
 
@@ -147,7 +147,7 @@ class Calling(_Library):
         *,
         tracing: Tracing | None = None,
         security: Securing | None = None,
-        engine: wire.Engine | str = DEFAULT,
+        engine: wire.Engine | EngineName | str = DEFAULT,
         egress: httpx.BaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,  # noqa: TID251 - the one place that really waits
@@ -155,7 +155,7 @@ class Calling(_Library):
         self._directory = directory
         self._tracing = tracing or Tracing()
         self._security = security
-        self._engine = engines.engine(engine, clock, security)
+        self._engine = engines.engine(engine, self.library, clock, security)
         self._egress = Egress(egress, self.library, self._tracing, clock)
         self._sleep = sleep
         self._seen = _Seen(security)
@@ -207,7 +207,8 @@ class Calling(_Library):
 
 
 class AsyncCalling(_Library):
-    """The same on asyncio or uvloop, from any number of loops.
+    """The same on asyncio or uvloop, from any number of loops; on trio too where the engine is httpx's ("httpcore")
+    or a transport that was handed in.
 
     Args:
         directory, tracing, security, engine, egress, clock: as for `Calling`.
@@ -223,21 +224,24 @@ class AsyncCalling(_Library):
         *,
         tracing: Tracing | None = None,
         security: Securing | None = None,
-        engine: wire.AsyncEngine | str = DEFAULT,
+        engine: wire.AsyncEngine | EngineName | str = DEFAULT,
         egress: httpx.AsyncBaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
         self._directory = directory
         self._tracing = tracing or Tracing()
         self._security = security
-        self._engine = engines.async_engine(engine, clock, security)
+        self._engine = engines.async_engine(engine, self.library, clock, security)
+        self._loop = engines.loop_of(self._engine)
         self._egress = AsyncEgress(egress, self.library, self._tracing, clock)
         self._sleep = sleep
         self._seen = _Seen(security)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Carry out one request; raises as `Calling.handle_request` does, and ConfigError where no asyncio runs."""
+        """Carry out one request; raises as `Calling.handle_request` does, and ConfigError where no loop runs
+        that the engine knows.
+        """
         if forgotten:
             abandon_forgotten()
         service = self._service_of(request)
@@ -246,7 +250,7 @@ class AsyncCalling(_Library):
         span = self._tracing.begin_call(service, request.method, request.url)
         tries = None
         try:
-            loop = _running_loop()
+            loop = self._loop()
             cluster = self._directory.peek(service) or await self._first(service)
             if gone := self._seen.gone(cluster):
                 await self._engine.retire(gone, service)
@@ -272,8 +276,8 @@ class AsyncCalling(_Library):
     async def aclose(self) -> None:
         """Close every connection of the running loop; those of other loops close when their loop ends."""
         abandon_forgotten()
-        with contextlib.suppress(ConfigError):  # no call was made where asyncio does not run: it was refused, in words
-            _running_loop()
+        with contextlib.suppress(ConfigError):  # no call was made where its loop does not run: it was refused, in words
+            self._loop()
             await self._engine.aclose()
         await self._egress.aclose()
 
@@ -294,16 +298,6 @@ class AsyncMeshTransport(AsyncCalling, httpx.AsyncBaseTransport):
     _errors = errors_of(httpx)
     _body = AsyncBody
     _response = AsyncResponse
-
-
-def _running_loop() -> asyncio.AbstractEventLoop:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        raise ConfigError(
-            "the mesh's asynchronous transport runs on asyncio or uvloop, and neither runs here; under trio, call with "
-            "mesh.client() in a thread: await trio.to_thread.run_sync(http.get, url)"
-        ) from None
 
 
 def _cause(error: BaseException) -> BaseException | None:

@@ -155,9 +155,14 @@ class Directory:
             closing.result(CLOSE_TIMEOUT)
 
     async def aclose(self) -> None:
-        """The same from asyncio."""
+        """The same from asyncio or trio."""
         if closing := self._close():
-            await asyncio.wait_for(asyncio.wrap_future(closing), CLOSE_TIMEOUT)
+            ended = Gate()
+            closing.add_done_callback(lambda _: ended.open())
+            if not await ended.await_open(CLOSE_TIMEOUT):
+                closing.cancel()
+                raise TimeoutError(f"the watches did not end within {CLOSE_TIMEOUT:g} s")
+            closing.result()
 
     # --- looking up -------------------------------------------------------------------------------------
 

@@ -1,10 +1,13 @@
-"""A door that opens once, for threads and for tasks of any event loop."""
+"""A door that opens once, for threads and for tasks of any event loop, asyncio's or trio's."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import threading
+
+import anyio
+
+from meshsdk.wire.httpcore_runs import Run, running
 
 __all__ = ["Gate"]
 
@@ -15,7 +18,7 @@ class Gate:
     def __init__(self) -> None:
         self._event = threading.Event()
         self._lock = threading.Lock()
-        self._futures: dict[asyncio.Future[None], asyncio.AbstractEventLoop] = {}
+        self._waiting: dict[anyio.Event, Run] = {}
 
     @property
     def is_open(self) -> bool:
@@ -26,10 +29,10 @@ class Gate:
         """Let everybody through, now and later; from any thread."""
         with self._lock:
             self._event.set()
-            waiting, self._futures = self._futures, {}
-        for future, loop in waiting.items():
+            waiting, self._waiting = self._waiting, {}
+        for opened, run in waiting.items():
             with contextlib.suppress(RuntimeError):  # a loop that is closed has nobody left who waits
-                loop.call_soon_threadsafe(_let_through, future)
+                run.call_soon_threadsafe(opened.set)
 
     def wait(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds, blocking the thread; say whether the door is open."""
@@ -37,20 +40,15 @@ class Gate:
 
     async def await_open(self, seconds: float) -> bool:
         """Wait at most `seconds` in the running loop; say whether the door is open."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
+        run, opened = running(), anyio.Event()
         with self._lock:
             if self._event.is_set():
                 return True
-            self._futures[future] = loop
+            self._waiting[opened] = run
         try:
-            await asyncio.wait((future,), timeout=seconds)
+            with anyio.move_on_after(seconds):
+                await opened.wait()
         finally:
             with self._lock:
-                self._futures.pop(future, None)
+                self._waiting.pop(opened, None)
         return self._event.is_set()
-
-
-def _let_through(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

@@ -55,7 +55,7 @@ class Stream(httpcore.NetworkStream):
 
 
 class AsyncStream(httpcore.AsyncNetworkStream):
-    """A connection of asyncio."""
+    """A connection of asyncio or trio."""
 
     def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
         self._inner = inner
@@ -141,7 +141,7 @@ class Backend(httpcore.NetworkBackend):
 
 
 class AsyncBackend(httpcore.AsyncNetworkBackend):
-    """The same for asyncio; a host name's addresses are raced (RFC 8305), and its look-up is bounded too."""
+    """The same for asyncio and trio; a host name's addresses are raced (RFC 8305), and its look-up is bounded too."""
 
     def __init__(self, endpoint: Endpoint, service: str = "", secure: Secure | None = None) -> None:
         self._endpoint = endpoint

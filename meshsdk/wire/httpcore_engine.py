@@ -1,8 +1,8 @@
-"""The engine on httpcore, httpx's own: its connections, in lanes of ours; blocking and asyncio side by side."""
+"""The engine on httpcore, httpx's own: its connections, in lanes of ours; blocking, and on asyncio or trio."""
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import os
 import threading
 import time
@@ -17,8 +17,8 @@ from meshsdk.core.model import Endpoint, TransportFailure
 from meshsdk.wire.engine import Bounds, Headers, Request
 from meshsdk.wire.httpcore_backend import AsyncBackend, Backend
 from meshsdk.wire.httpcore_failures import FAULTS, failure
+from meshsdk.wire.httpcore_runs import PerRun
 from meshsdk.wire.lanes import Lane, Lanes
-from meshsdk.wire.loops import PerLoop
 from meshsdk.wire.progress import Progress
 from meshsdk.wire.retry_after import retry_after
 from meshsdk.wire.security import Secure
@@ -34,8 +34,8 @@ _ORIGIN = httpcore.Origin(_SCHEME, _HOST, _PORT)
 
 _Lanes = Lanes[httpcore.HTTPConnection, threading.Semaphore]
 _Lane = Lane[httpcore.HTTPConnection, threading.Semaphore]
-_AsyncLanes = Lanes[httpcore.AsyncHTTPConnection, asyncio.Semaphore]
-_AsyncLane = Lane[httpcore.AsyncHTTPConnection, asyncio.Semaphore]
+_AsyncLanes = Lanes[httpcore.AsyncHTTPConnection, anyio.Semaphore]
+_AsyncLane = Lane[httpcore.AsyncHTTPConnection, anyio.Semaphore]
 
 
 class _Head:
@@ -110,7 +110,7 @@ class HttpcoreReply(_Head):
 
 
 class AsyncHttpcoreReply(_Head):
-    """The same for asyncio."""
+    """The same for asyncio and trio."""
 
     __slots__ = ("_connection", "_lane", "_lanes")
 
@@ -198,12 +198,12 @@ class HttpcoreEngine:
 
 
 class AsyncHttpcoreEngine:
-    """Sends from any number of asyncio loops, each with connections of its own that close when the loop shuts down."""
+    """Sends from any number of loops and trio runs, each with connections of its own that close when it ends."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, *, secure: Secure | None = None) -> None:
         self._clock = clock
         self._secure = secure
-        self._loops: PerLoop[_AsyncLanes] = PerLoop(_async_lanes, _drain)
+        self._loops: PerRun[_AsyncLanes] = PerRun(_async_lanes, _drain)
         _engines.add(self)
 
     async def send(self, endpoint: Endpoint, request: Request, bounds: Bounds) -> AsyncHttpcoreReply:
@@ -232,12 +232,12 @@ class AsyncHttpcoreEngine:
             await _aclose(lanes)
 
     async def aclose(self) -> None:
-        """Close every connection of the running loop; those of other loops close when their loop ends."""
+        """Close every connection of the running loop or run; those of others close when it ends."""
         await self._loops.leave()
 
     def forget_inherited(self) -> None:
-        """In a forked child: forget the parent's loops. Their sockets belong to a loop that does not run here."""
-        self._loops = PerLoop(_async_lanes, _drain)
+        """In a forked child: forget the parent's loops. Their sockets belong to one that does not run here."""
+        self._loops = PerRun(_async_lanes, _drain)
 
 
 def _connection(lanes: _Lanes, lane: _Lane, progress: Progress, backend: Backend) -> httpcore.HTTPConnection:
@@ -263,13 +263,13 @@ async def _async_connection(
     return connection
 
 
-async def _pass(gate: asyncio.Semaphore, progress: Progress) -> None:
+async def _pass(gate: anyio.Semaphore, progress: Progress) -> None:
     seconds = progress.for_pool()
-    if not gate.locked():
-        await gate.acquire()  # does not wait
+    with contextlib.suppress(anyio.WouldBlock):
+        gate.acquire_nowait()
         return
     try:
-        async with asyncio.timeout(seconds):
+        with anyio.fail_after(seconds):
             await gate.acquire()
     except TimeoutError:
         raise httpcore.PoolTimeout from None
@@ -320,8 +320,25 @@ class _Whole:
     def __iter__(self) -> Iterator[bytes]:
         yield self._data
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        yield self._data
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Once(self._data)
+
+
+class _Once:
+    """No generator: trio complains of one that a cancelled send leaves behind."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, data: bytes) -> None:
+        self._left = [data]
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
 
 
 def _close(lanes: _Lanes) -> None:
@@ -336,7 +353,7 @@ async def _aclose(lanes: _AsyncLanes) -> None:
 
 
 def _async_lanes() -> _AsyncLanes:
-    return Lanes(asyncio.Semaphore)
+    return Lanes(anyio.Semaphore)
 
 
 async def _drain(lanes: _AsyncLanes) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 
+import anyio
 import pytest
+import trio
 
 from meshsdk.discovery.gate import Gate
 
@@ -37,7 +39,7 @@ async def test_time_runs_out():
     gate = Gate()
     assert not gate.wait(0)
     assert not await gate.await_open(0.001)
-    assert gate._futures == {}
+    assert gate._waiting == {}
 
 
 async def test_a_cancelled_waiter_leaves_nothing_behind():
@@ -47,7 +49,7 @@ async def test_a_cancelled_waiter_leaves_nothing_behind():
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert gate._futures == {}
+    assert gate._waiting == {}
     gate.open()
 
 
@@ -62,7 +64,37 @@ async def test_others_wait_on_when_one_is_cancelled():
 
 def test_a_waiter_whose_loop_is_gone_is_passed_over():
     gate, loop = Gate(), asyncio.new_event_loop()
-    gate._futures[loop.create_future()] = loop
+    gate._waiting[anyio.Event()] = loop
     loop.close()
     gate.open()
     assert gate.is_open
+
+
+def test_runs_of_trio_go_through_too():
+    gate, opened = Gate(), []
+
+    async def wait():
+        opened.append(await gate.await_open(5))
+
+    async def main():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            nursery.start_soon(wait)
+            await trio.to_thread.run_sync(gate.open)
+
+    trio.run(main)
+    assert opened == [True, True]
+    assert gate._waiting == {}
+
+
+def test_trio_runs_out_of_time_and_is_cancelled():
+    gate = Gate()
+
+    async def main():
+        assert not await gate.await_open(0.001)
+        with trio.move_on_after(0.001) as scope:
+            await gate.await_open(5)
+        assert scope.cancelled_caught
+
+    trio.run(main)
+    assert gate._waiting == {}

@@ -1,0 +1,121 @@
+"""Where httpcore runs: in a loop of asyncio, or in a run of trio, which goes by asyncio's names here.
+
+trio is never imported: where it runs, it is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+__all__ = ["PerRun", "Run", "TrioRun", "running"]
+
+_log = logging.getLogger("meshsdk.wire")
+
+T = TypeVar("T")
+
+
+class TrioRun:
+    """One `trio.run`; two are equal where they are the same run.
+
+    Args:
+        trio: the module.
+
+    Raises:
+        RuntimeError: it is not running here.
+    """
+
+    __slots__ = ("_token", "_trio")
+
+    def __init__(self, trio: Any) -> None:
+        self._trio = trio
+        self._token = trio.lowlevel.current_trio_token()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TrioRun) and other._token is self._token
+
+    def __hash__(self) -> int:
+        return hash(self._token)
+
+    def is_closed(self) -> bool:
+        """Whether it has ended; from any thread."""
+        try:
+            self._token.run_sync_soon(_nothing, idempotent=True)  # there is no other public way to know
+        except RuntimeError:
+            return True
+        return False
+
+    def call_soon_threadsafe(self, do: Callable[[], object]) -> None:
+        """Call `do` in the run, from any thread; raises RuntimeError where it has ended."""
+        self._token.run_sync_soon(do)
+
+    def create_task(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do `work` beside everything else, from inside the run; trio keeps the task."""
+        self._trio.lowlevel.spawn_system_task(_carefully, work)
+
+
+Run = asyncio.AbstractEventLoop | TrioRun
+
+
+def running() -> Run:
+    """The loop or the run this is called in; raises RuntimeError where there is neither."""
+    trio = sys.modules.get("trio")
+    if trio is not None:
+        try:
+            return TrioRun(trio)  # asked first: as a guest, trio runs inside a loop of asyncio
+        except RuntimeError:
+            pass
+    return asyncio.get_running_loop()
+
+
+class PerRun(Generic[T]):
+    """What `PerLoop` is for asyncio alone: finds what belongs to the running loop or run, closed when that ends."""
+
+    def __init__(self, make: Callable[[], T], close: Callable[[T], Awaitable[None]]) -> None:
+        self._make = make
+        self._close = close
+        self._loops: dict[Run, tuple[T, AsyncGenerator[None]]] = {}
+
+    def current(self) -> T | None:
+        """What belongs to it, None before `enter`."""
+        found = self._loops.get(running())
+        return found[0] if found is not None else None
+
+    async def enter(self) -> T:
+        """Make it."""
+        run = running()
+        for other in [other for other in tuple(self._loops) if other.is_closed()]:
+            self._loops.pop(other, None)
+        made = self._make()
+        watch = self._until_the_end(run, made)
+        self._loops[run] = (made, watch)
+        await anext(watch)
+        return made
+
+    async def leave(self) -> None:
+        """Close it."""
+        found = self._loops.get(running())
+        if found is not None:
+            await found[1].aclose()
+
+    async def _until_the_end(self, run: Run, made: T) -> AsyncGenerator[None]:
+        """Suspended for the life of the run: asyncio.run and trio.run end such generators last."""
+        try:
+            yield
+        finally:
+            self._loops.pop(run, None)
+            await self._close(made)
+
+
+def _nothing() -> None:
+    pass
+
+
+async def _carefully(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except Exception as error:  # noqa: BLE001 - trio would end the whole run
+        _log.warning("closing a reply that was forgotten: %r", error)
