@@ -125,6 +125,7 @@ class _Match:
 
 _ARTICLE = {"allow": "an allow", "deny": "a deny"}
 _NO_PATH = Paths()
+_NO_METHOD = ("",)  # as those of an allow rule that matches nothing
 _MOST_CALLERS = 4096  # times methods: as many as a mesh has instances calling; whoever makes up methods costs no memory
 
 _Concern = tuple[tuple[_Match, ...], tuple[_Match, ...], bool]
@@ -208,11 +209,26 @@ class Access:
         trial = self._trial.decide(request)
         return decision if trial.allowed is decision.allowed else replace(decision, audited=self._audited(trial))
 
+    def for_connections(self) -> Access:
+        """These rules for connections whose requests nobody reads, as of plain TCP.
+
+        Nobody can say what a request in them may be. By rule 5 a deny rule holds for all that its sources send, and an
+        allow rule that asks for methods, paths or headers for nothing; by rule 2 it still means these and no others.
+        """
+        return Access(self.default, tuple(_unread(rule) for rule in self.rules))
+
     def _audited(self, trial: Decision) -> str:
         """Who turned it round: the rule itself, or the first audited allow rule, because none of them matched."""
         if trial.rule != "default":
             return trial.rule
         return next(rule.name for rule in self.rules if rule.audit and rule.action == "allow")
+
+
+def _unread(rule: Rule) -> Rule:
+    if not (rule.methods or rule.paths or rule.headers):
+        return rule
+    methods = () if rule.action == "deny" else _NO_METHOD
+    return replace(rule, methods=methods, paths=(), headers=())
 
 
 def check_source(source: str) -> None:

@@ -17,6 +17,7 @@ Rule 6: intentions come first, then the policy. Both must let a request pass.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 
 from meshsdk.core.access import Access, Decision
 from meshsdk.core.entries import Entry
@@ -48,6 +49,15 @@ class _Intention:
             return self._decision
         matching = (permission.decision for permission in self._permissions if permission.matches(request))
         return next(matching, self._otherwise)
+
+    def for_connections(self) -> _Intention:
+        """Without permissions; see `Intentions.for_connections`."""
+        if self._decision is not None:
+            return self
+        unread = copy(self)
+        why = "its permissions are about requests nobody reads"
+        unread._decision = Decision(False, self._otherwise.rule, why)  # noqa: SLF001 - a copy of our own
+        return unread
 
 
 def _whole(entry: Entry, name: str) -> Decision:
@@ -91,6 +101,16 @@ class Intentions:
             return min(own, anyone, key=_rank).decide(request)
         speaking = own or anyone
         return speaking.decide(request) if speaking else self._default
+
+    def for_connections(self) -> Intentions:
+        """The same for connections whose requests nobody reads, as of plain TCP: one that has permissions denies.
+
+        So does Consul for a service whose protocol is tcp.
+        """
+        unread = copy(self)
+        known = self._intentions.items()
+        unread._intentions = {source: found.for_connections() for source, found in known}  # noqa: SLF001 - as above
+        return unread
 
 
 def _about(entries: Iterable[Entry], destination: str) -> list[Entry]:

@@ -22,10 +22,13 @@ from meshsdk.core.tokens import BadToken
 from meshsdk.server.bearer import claims_of
 from meshsdk.tokens.keeper import Tokens
 
-__all__ = ["STRICT", "Guard", "Intentions"]
+__all__ = ["CONNECTION", "STRICT", "Guard", "Intentions"]
 
 STRICT = "tls.mode"
 """What logs call the rule that refuses callers without a verified identity."""
+
+CONNECTION = "TCP"
+"""What stands in a method's place where a connection is judged, or told of, whose requests nobody reads."""
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -37,6 +40,10 @@ class Intentions(Protocol):
 
     def decide(self, request: Request) -> Decision:
         """Whether the request may pass, with the intention that says so."""
+        ...
+
+    def for_connections(self) -> Intentions:
+        """The same for connections whose requests nobody reads."""
         ...
 
 
@@ -66,6 +73,7 @@ class Guard:
         self._known_intentions: Intentions | None = None
         self._open = False
         self._strict = False
+        self._unread: tuple[Access, Intentions | None] | None = None  # the rules for connections, once there is one
 
     @property
     def mode(self) -> str:
@@ -93,6 +101,25 @@ class Guard:
         request = Request(peer, self._trust_domain(), method, _text(target, path), _look_up(headers))
         return _decide(plan.access, intentions, request)
 
+    def judge_connection(self, peer: str | None) -> Decision | None:
+        """Return the decision on a connection whose requests nobody reads, as of plain TCP; None as of `judge`.
+
+        What a rule asks of requests cannot be seen in it: `meshsdk.core.access.Access.for_connections` says what then.
+        """
+        plan, intentions = self._plan(), self._intentions()
+        if plan is not self._known_plan or intentions is not self._known_intentions:
+            self._learn(plan, intentions)
+        if peer is None and self._strict:
+            return _NO_IDENTITY
+        if plan.jwt is not None and plan.jwt.required:
+            return BadToken("missing").decision
+        if self._open:
+            return None
+        if self._unread is None:
+            self._unread = plan.access.for_connections(), intentions and intentions.for_connections()
+        request = Request(peer, self._trust_domain(), CONNECTION, "", _no_header)
+        return _decide(*self._unread, request)
+
     def claims(self, method: str, path: str, target: bytes | str | None, headers: Headers) -> Mapping[str, Any] | None:
         """What the end user's token says; None without one, or where the policy asks for none. Args as of `judge`.
 
@@ -106,13 +133,8 @@ class Guard:
             raise BadToken("unavailable")
         return claims_of(Request(None, "", method, _text(target, path), _look_up(headers)), jwt, self._tokens)
 
-    def wait_known(self, seconds: float) -> None:
-        """Wait, at most so many seconds and blocking the thread, until the keys of the policy's issuers are known."""
-        if self._tokens is not None:
-            self._tokens.wait_known(self._plan().jwt, seconds)
-
     async def await_known(self, seconds: float) -> None:
-        """The same on an asyncio loop."""
+        """Wait, at most so many seconds, until the keys of the policy's issuers are known."""
         if self._tokens is not None:
             await self._tokens.await_known(self._plan().jwt, seconds)
 
@@ -122,6 +144,7 @@ class Guard:
         if self._tokens is not None:
             self._tokens.follow(plan.jwt)
         self._known_plan, self._known_intentions = plan, intentions
+        self._unread = None
 
 
 def _decide(access: Access, intentions: Intentions | None, request: Request) -> Decision:
@@ -130,6 +153,10 @@ def _decide(access: Access, intentions: Intentions | None, request: Request) -> 
         if not decision.allowed:
             return decision
     return access.decide(request)
+
+
+def _no_header(name: str) -> list[str]:  # noqa: ARG001 - the interface of Request
+    return []
 
 
 def _text(target: bytes | str | None, path: str) -> str:

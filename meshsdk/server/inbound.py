@@ -20,10 +20,11 @@ from meshsdk.server.answers import UNVERIFIED, Answer, denied, expired
 from meshsdk.server.bearer import challenge
 from meshsdk.server.deadline import ENVOY_HEADER, GRPC_HEADER, Timeout, read_timeout
 from meshsdk.server.forwarded import XFCC, element
-from meshsdk.server.guard import STRICT, Guard
+from meshsdk.server.guard import CONNECTION, STRICT, Guard
 from meshsdk.telemetry.context import Inbound
 from meshsdk.telemetry.requests import RequestEnded, RequestStarted
 from meshsdk.telemetry.tracing import ServerSpan, Tracing
+from meshsdk.telemetry.unrecorded import NO_REQUEST
 
 __all__ = ["Intake", "Page", "RequestSink", "ServedRequest"]
 
@@ -239,6 +240,24 @@ class Intake:
             request.forged = any(pair[0] == XFCC for pair in named)
         if self._own_id is not None and identity is not None:
             request.certificate = element(self._own_id(), identity)
+        self._open.add(request)
+        return request
+
+    def admit_connection(self, *, client: str = "", peer: SpiffeId | None = None) -> ServedRequest:
+        """Take a connection in whose requests nobody reads, as of plain TCP; it is one request, of the method TCP.
+
+        It has no deadline, no trace and no token. Args as of `admit`.
+        """
+        self.seen()
+        self._sink(RequestStarted(CONNECTION))
+        identity = None if peer is None else str(peer)
+        inbound, started = Inbound(None, None, identity), self.clock()
+        request = ServedRequest(
+            self, NO_REQUEST, inbound, method=CONNECTION, path="", client=client, timeout=None, started=started
+        )
+        decision = None if self._guard is None else self._guard.judge_connection(identity)
+        if decision is not None:
+            self._obey(decision, request)
         self._open.add(request)
         return request
 

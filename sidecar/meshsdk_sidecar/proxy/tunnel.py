@@ -221,6 +221,7 @@ class Tunnel:
         to_left: bytes = b"",
         to_right: bytes = b"",
         left_done: bool = False,
+        right_done: bool = False,
     ) -> Tunnel:
         """Take two connections over, whose bytes are each other's from now on.
 
@@ -230,10 +231,10 @@ class Tunnel:
             clock: the watch's.
             idle: seconds in which nothing comes from either, after which both are reset; inf is no bound.
             to_left, to_right: what came of the opposite end already and is to be sent first.
-            left_done: the left one was heard to send no more.
+            left_done, right_done: it was heard already that this one will send no more.
         """
         tunnel = cls(left, right, ended=ended, idle=idle, watch=watch, clock=clock)
-        tunnel._begin(to_left, to_right, left_done=left_done)
+        tunnel._begin(to_left, to_right, left_done=left_done, right_done=right_done)
         return tunnel
 
     @property
@@ -310,7 +311,7 @@ class Tunnel:
 
     # --- ends -----------------------------------------------------------------------------------------
 
-    def _begin(self, to_left: bytes, to_right: bytes, *, left_done: bool) -> None:
+    def _begin(self, to_left: bytes, to_right: bytes, *, left_done: bool, right_done: bool) -> None:
         left, right = self._left, self._right
         left.received, right.received = len(to_right), len(to_left)
         left.take_over()
@@ -323,9 +324,9 @@ class Tunnel:
             return
         left.follow()
         right.follow()
-        if left_done:
-            left.done = True
-            self.finished(left)
+        for end, done in ((left, left_done), (right, right_done)):
+            if done:
+                end.eof_received()
 
     def _begun_closed(self) -> None:
         """One was closing before it was taken over; whom it tells of its end may be somebody else."""

@@ -1,0 +1,256 @@
+"""TLS over a connection of which one direction may end before the other, as plain TCP has it.
+
+In TLS 1.3 each end closes its own direction by `close_notify` and reads on (RFC 8446, 6.1). asyncio's own TLS, and
+uvloop's, take the peer's `close_notify` for the end of both, and drop what the answer to it would have been.
+
+Rule 1  Whoever closes says so first; a connection that ends without is broken, not ended: it may have been cut by
+        somebody else (RFC 8446, 6.1).
+Rule 2  Nothing is kept here: records are written as they are made, and read as they come, so that the buffers below
+        are all there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+__all__ = ["Secured"]
+
+# A record carries 16 KiB (RFC 8446, 5.2); OpenSSL gives one at a time.
+_RECORD = 16 * 1024
+
+
+class Secured(asyncio.Transport, asyncio.Protocol):
+    """The inside of one TLS connection: the protocol of the connection below, and the transport of what is above.
+
+    Args:
+        context: of this end.
+        ready: told once: the handshake is done, or why it never will be. Who is given none awaits `shaken`.
+        server_side: whether this end was called.
+        server_hostname: for SNI; empty sends none.
+
+    Attributes:
+        transport: the connection below.
+    """
+
+    transport: asyncio.Transport
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        *,
+        ready: Callable[[Exception | None], None] | None = None,
+        server_side: bool = False,
+        server_hostname: str = "",
+    ) -> None:
+        super().__init__()
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname or None
+        )
+        self._ready = ready
+        self._shaking = True
+        self._waiting: asyncio.Future[None] | None = None
+        self._protocol: asyncio.Protocol | None = None
+        self._error: Exception | None = None
+        self._paused = self._shut = self._ended = self._closing = False
+
+    # --- the connection below -------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin the handshake."""
+        self.transport = cast(asyncio.Transport, transport)
+        self._shake()
+
+    def data_received(self, data: bytes) -> None:
+        """Records have come, or parts of one."""
+        self._incoming.write(data)
+        if self._shaking:
+            self._shake()
+        else:
+            self._read()
+
+    def eof_received(self) -> bool:
+        """The peer closed; where it did not say so before, the connection is broken (rule 1)."""
+        if not self._ended:
+            self._break(ConnectionResetError("the peer closed the connection without TLS's close_notify"))
+        return self._ended
+
+    def pause_writing(self) -> None:
+        """What was written is too much for now."""
+        if self._protocol is not None:
+            self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Write on."""
+        if self._protocol is not None:
+            self._protocol.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is closed."""
+        self._closing = True
+        error = self._error or exc
+        if self._shaking:
+            self._tell(error or ConnectionResetError("the peer closed the connection during the handshake"))
+        elif self._protocol is not None:
+            self._protocol.connection_lost(error)
+
+    # --- the handshake --------------------------------------------------------------------------------
+
+    def _shake(self) -> None:
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+        except ssl.SSLError as error:
+            self._flush()  # the alert that says why
+            self._closing = True
+            self.transport.close()
+            self._tell(error)
+        else:
+            self._flush()
+            self._tell(None)
+            self._read()
+
+    async def shaken(self) -> None:
+        """Wait until the handshake is done; raises OSError, of which ssl.SSLError is one, where it never will be."""
+        if self._shaking:
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
+        if self._error is not None:
+            raise self._error
+
+    def _tell(self, error: Exception | None) -> None:
+        self._shaking = False
+        self._error = error
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+        if self._ready is not None:
+            self._ready(error)
+
+    # --- what is above --------------------------------------------------------------------------------
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Tell `protocol` from now on."""
+        self._protocol = cast(asyncio.Protocol, protocol)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """Who is told."""
+        return self._protocol or self
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """`ssl_object`, and what is known of the connection below."""
+        return self._tls if name == "ssl_object" else self.transport.get_extra_info(name, default)
+
+    def is_closing(self) -> bool:
+        """Whether it is closed, or about to be."""
+        return self._closing or self.transport.is_closing()
+
+    def is_reading(self) -> bool:
+        """Whether more is read."""
+        return not self._paused and not self._ended and not self.is_closing()
+
+    def pause_reading(self) -> None:
+        """Read no more; what came with the last read waits."""
+        self._paused = True
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        if self._paused and not self.is_closing():
+            self._paused = False
+            self.transport.resume_reading()
+            asyncio.get_running_loop().call_soon(self._read)
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """As of the connection below."""
+        self.transport.set_write_buffer_limits(high, low)
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes of records that wait to be sent."""
+        return self.transport.get_write_buffer_size()
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """As of the connection below."""
+        return self.transport.get_write_buffer_limits()
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        """Send `data`."""
+        if self._shut:
+            raise RuntimeError("written after write_eof: the peer was told that no more comes")
+        if not data or self.is_closing():
+            return
+        try:
+            self._tls.write(data)
+        except ssl.SSLError as error:
+            self._break(error)
+        else:
+            self._flush()
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
+        """Send all of them."""
+        self.write(b"".join(list_of_data))
+
+    def can_write_eof(self) -> bool:
+        """Yes."""
+        return True
+
+    def write_eof(self) -> None:
+        """Say that no more comes; the peer's direction stays open."""
+        if not self._shut and not self.is_closing():
+            self._shut = True
+            unread = self._incoming.read()  # OpenSSL would look for the peer's close_notify in it, and drop the rest
+            with contextlib.suppress(ssl.SSLError):  # that has not come, and has time
+                self._tls.unwrap()
+            self._incoming.write(unread)
+            self._flush()
+
+    def close(self) -> None:
+        """Close once all is sent, with a word of goodbye; nothing more is read."""
+        if not self.is_closing():
+            self.write_eof()
+            self._closing = True
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._closing = True
+        self.transport.abort()
+
+    # --- records --------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        """Hand over what came, and its end."""
+        protocol = self._protocol
+        if protocol is None or self._paused or self._ended or self.is_closing():
+            return
+        pieces: list[bytes] = []
+        broken: Exception | None = None
+        try:
+            while piece := self._tls.read(_RECORD):
+                pieces.append(piece)
+            self._ended = True
+        except ssl.SSLWantReadError:
+            self._flush()  # an answer to a peer that changes its keys
+        except ssl.SSLZeroReturnError:
+            self._ended = True
+        except ssl.SSLError as error:
+            broken = error
+        if pieces:
+            protocol.data_received(b"".join(pieces))
+        if broken is not None:
+            self._break(broken)
+        elif self._ended and not self.is_closing() and not protocol.eof_received():
+            self.close()
+
+    def _flush(self) -> None:
+        if self._outgoing.pending and not self.transport.is_closing():
+            self.transport.write(self._outgoing.read())
+
+    def _break(self, error: Exception) -> None:
+        self._error = self._error or error
+        self.abort()
