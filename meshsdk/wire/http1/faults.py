@@ -31,9 +31,12 @@ _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _TARGET = re.compile(rb"[\x21-\x7e]+")
 
 
-def find_fault(data: bytes, limits: RequestLimits) -> Refused | None:
-    """What is wrong with the lines of `data`, a head or the beginning of one, if anything is."""
-    at, number = 0, 1
+def find_fault(data: bytes, limits: RequestLimits, at: int = 0, number: int = 1) -> Refused | None:
+    """What is wrong with the lines of `data`, a head or the beginning of one, if anything is.
+
+    Args:
+        at, number: where the first line begins that was not looked at, and which line of the head it is.
+    """
     while at < len(data):
         end = data.find(b"\r\n", at)
         whole = end >= 0

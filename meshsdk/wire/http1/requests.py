@@ -26,6 +26,7 @@ __all__ = ["Asked", "Refused", "RequestReader"]
 _HEAD_END = b"\r\n\r\n"
 _CR, _LF = b"\r\n"
 _ONE = 0x31
+_NOWHERE = (0, 1)
 _VERSIONS = (b"HTTP/1.1\r\n", b"HTTP/1.0\r\n")
 _DEFAULTS = RequestLimits()
 
@@ -60,12 +61,12 @@ class RequestReader:
         "_into",
         "_left",
         "_limits",
+        "_looked",
         "_make",
         "_parser",
         "_partial",
         "_refused",
         "_shortest",
-        "_started",
         "_stopped",
         "buffered",
         "queue",
@@ -78,7 +79,7 @@ class RequestReader:
         self._fields = _Fields()
         self._parser: HttpRequestParser | None = None
         self._partial = bytearray()  # of a head
-        self._started = False  # its first line was looked at
+        self._looked = _NOWHERE  # where its first line begins that was not looked at, and which it is
         self._blank = 0  # empty lines before it
         self._into: Asked | None = None  # the request whose body comes
         self._left = 0
@@ -170,6 +171,7 @@ class RequestReader:
         partial += data[at:end]
         head = bytes(partial)
         partial.clear()
+        self._looked = _NOWHERE
         self._begin(head)
         return end
 
@@ -185,15 +187,17 @@ class RequestReader:
             before: how many bytes of it were looked at already.
         """
         partial = self._partial
+        limits = self._limits
+        at, number = self._looked
+        lines = partial.count(b"\n", before)
+        most = limits.line if number == 1 else limits.field
         size = len(partial)
-        suspect = BROKEN.search(partial, max(before - 1, 0)) or size > self._limits.head
-        if not self._started:
-            self._started = b"\n" in memoryview(partial)[before:].tobytes()
-            suspect = suspect or self._started or size > self._limits.line
-        if suspect:
-            fault = find_fault(bytes(partial), self._limits)
+        if lines or size - at > most or size > limits.head or BROKEN.search(partial, max(before - 1, 0)):
+            fault = find_fault(bytes(partial), limits, at, number)
             if fault is not None:
                 raise fault
+        if lines:
+            self._looked = partial.rfind(b"\n") + 1, number + lines
 
     def _begin(self, head: bytes) -> None:
         """A head is complete."""
@@ -221,7 +225,6 @@ class RequestReader:
         asked.headed = True
         self.queue.append(asked)
         self._blank = 0
-        self._started = False
         if asked.length:
             self._expect_body(asked)
         else:

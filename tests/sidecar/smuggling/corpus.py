@@ -82,7 +82,7 @@ _LENGTHS = {
     "length of a space": _post(b"Content-Length:  ", HIDDEN),
     "length with a comma at its end": _post(b"Content-Length: 2,", b"ok"),
     "length in quotes": _post(b'Content-Length: "2"', b"ok"),
-    "length of 2**64 + 2": _post(b"Content-Length: 18446744073609551618", b"ok" + HIDDEN),
+    "length of 2**64 + 2": _post(b"Content-Length: 18446744073709551618", b"ok" + HIDDEN),
     "length with many zeros": _post(b"Content-Length: " + b"0" * 40 + b"2", b"ok" + HIDDEN),
     "coding in HTTP/1.0": b"POST /charge HTTP/1.0\r\nHost: mesh\r\nTransfer-Encoding: chunked\r\n\r\n" + _HIDING,
     "chunked, chunked": _post(b"Transfer-Encoding: chunked, chunked", CHUNKS),
