@@ -21,6 +21,7 @@ from meshsdk.server.bearer import challenge
 from meshsdk.server.deadline import ENVOY_HEADER, GRPC_HEADER, Timeout, read_timeout
 from meshsdk.server.forwarded import XFCC, element
 from meshsdk.server.guard import CONNECTION, STRICT, Guard
+from meshsdk.telemetry.access_log import is_failure
 from meshsdk.telemetry.context import Inbound
 from meshsdk.telemetry.requests import RequestEnded, RequestStarted
 from meshsdk.telemetry.tracing import ServerSpan, Tracing
@@ -124,6 +125,10 @@ class ServedRequest:
         self._intake.settle(self, self._event(error))
 
     def _event(self, error: BaseException | None) -> RequestEnded:
+        access_log = self._intake.access_log()
+        told = access_log == "all" or (
+            access_log != "off" and (self.audited != "" or is_failure(self.status, self.flag))
+        )
         return RequestEnded(
             self.method,
             self.path,
@@ -135,8 +140,8 @@ class ServedRequest:
             self.refusal is not None,
             self.inbound.peer or "",
             self._client,
-            self._intake.access_log(),
-            self._span.trace_id,
+            access_log,
+            self._span.trace_id if told else "",
             self.rule,
             self.reason,
             self.audited,
@@ -224,7 +229,7 @@ class Intake:
         named = [pair for pair in headers if pair[0] in _READ]
         timeout = self._timeout(named) if named else None
         deadline = None if timeout is None or timeout.seconds is None else started + timeout.seconds
-        inbound = Inbound(deadline, span.inbound_trace, identity)
+        inbound = Inbound(deadline, None, identity, span=span)
         request = ServedRequest(
             self, span, inbound, method=method, path=path, client=client, timeout=timeout, started=started
         )

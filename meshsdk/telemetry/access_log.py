@@ -14,12 +14,17 @@ from meshsdk.core.events import CallEnded
 from meshsdk.telemetry.requests import RequestEnded
 from meshsdk.telemetry.tracing import current_trace_id
 
-__all__ = ["AccessLog"]
+__all__ = ["AccessLog", "is_failure"]
 
 Fact = str | int | float | None
 
 _PLAIN = re.compile(r"[\x21\x23-\x3c\x3e-\x5b\x5d-\x7e]+")
 _ESCAPES = {'"': r"\"", "\\": r"\\"}
+
+
+def is_failure(status: int | None, flag: str) -> bool:
+    """Whether `errors` asks for a line about this outcome."""
+    return status is None or status >= 500 or flag != ""
 
 
 class AccessLog:
@@ -40,7 +45,7 @@ class AccessLog:
         """Log the end of a call or request where its `access_log` asks for it."""
         if not isinstance(event, self.hears) or event.access_log == "off":
             return
-        failed = event.status is None or event.status >= 500 or event.flag != "" or _is_audited(event)
+        failed = is_failure(event.status, event.flag) or _is_audited(event)
         if not failed and event.access_log != "all":
             return
         level = logging.WARNING if failed else logging.INFO

@@ -30,7 +30,8 @@ class RequestEnded:
         peer: the caller's verified SPIFFE id; empty without one.
         client: the caller's network address; empty where unknown.
         access_log: `off`, `errors` or `all`.
-        trace_id: of the request's span (`ServerSpan.trace_id`); empty where it belongs to no trace.
+        trace_id: of the request's span (`ServerSpan.trace_id`); empty where it belongs to no trace, and where
+            `access_log` asks for no line.
         rule: the access rule that refused the request; empty where none did.
         reason: why, in one of few sentences.
         audited: the access rule on trial that would have decided otherwise; empty where none would.

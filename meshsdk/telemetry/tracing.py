@@ -18,7 +18,7 @@ from opentelemetry import trace
 
 from meshsdk.telemetry.context import current
 from meshsdk.telemetry.propagate import TraceContext, extract
-from meshsdk.telemetry.unrecorded import NO_CALL, NO_REQUEST, UnrecordedCall, UnrecordedRequest
+from meshsdk.telemetry.unrecorded import NO_CALL, UnrecordedCall, UnrecordedRequest
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer, TracerProvider
@@ -125,13 +125,12 @@ class Tracing:
             client: the caller's network address, empty where unknown.
         """
         headers = tuple(headers)
-        inbound = extract(headers)
         tracer = self._tracer or self._look()
         if tracer is None:
-            return NO_REQUEST if inbound is None else UnrecordedRequest(inbound)
+            return UnrecordedRequest(headers)
         from meshsdk.telemetry.request_spans import Served, begin_request
 
-        return begin_request(tracer, Served(headers, method, path, scheme, host, port, client), inbound)
+        return begin_request(tracer, Served(headers, method, path, scheme, host, port, client), extract(headers))
 
     def _look(self) -> Tracer | None:
         # trace.get_tracer_provider() costs 0.5-2 µs as long as none is set, for it reads the environment every time.

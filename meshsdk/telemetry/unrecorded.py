@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from meshsdk.telemetry.propagate import TraceContext
+from meshsdk.telemetry.propagate import TraceContext, extract
 
 __all__ = ["NO_CALL", "NO_REQUEST", "UnrecordedAttempt", "UnrecordedCall", "UnrecordedRequest"]
 
@@ -47,17 +45,26 @@ class UnrecordedCall:
 
 
 class UnrecordedRequest:
-    """A request of which only the trace headers are remembered."""
+    """A request of which only the headers are remembered: its trace is read when somebody asks, which few do."""
 
-    __slots__ = ("inbound_trace",)
+    __slots__ = ("_headers", "_trace")
 
-    def __init__(self, inbound: TraceContext | None) -> None:
-        self.inbound_trace = inbound
+    def __init__(self, headers: Headers) -> None:
+        self._headers: Headers | None = headers
+        self._trace: TraceContext | None = None
+
+    @property
+    def inbound_trace(self) -> TraceContext | None:
+        """What came in; None without any."""
+        if self._headers is not None:
+            self._trace, self._headers = extract(self._headers), None
+        return self._trace
 
     @property
     def trace_id(self) -> str:
         """The id that came in, for log lines."""
-        return self.inbound_trace.trace_id if self.inbound_trace else ""
+        trace = self.inbound_trace
+        return trace.trace_id if trace else ""
 
     def set_route(self, route: str) -> None:
         """Nothing to name."""
@@ -70,4 +77,4 @@ class UnrecordedRequest:
 
 
 NO_CALL = UnrecordedCall(())
-NO_REQUEST = UnrecordedRequest(None)
+NO_REQUEST = UnrecordedRequest(())

@@ -20,7 +20,7 @@ from meshsdk.server.verified import Verified, verified
 from meshsdk_sidecar.proxy.downstream import Downstream
 from meshsdk_sidecar.proxy.fields import request_head
 from meshsdk_sidecar.proxy.forwarding import Forwarding
-from meshsdk_sidecar.proxy.outbound import idempotent
+from meshsdk_sidecar.proxy.outbound import idempotent, origin
 
 if TYPE_CHECKING:
     from meshsdk.server.inbound import ServedRequest
@@ -31,9 +31,19 @@ __all__ = ["InboundDoor", "local_plan"]
 
 log = logging.getLogger("meshsdk.sidecar")
 
-# What is known of names in small letters; bounded, as names come from outside.
-_small: dict[bytes, bytes] = {}
+
+class _Small(dict[bytes, bytes]):
+    """Names in small letters by every spelling seen; bounded, as names come from outside."""
+
+    def __missing__(self, name: bytes) -> bytes:
+        small = name.lower()
+        if len(self) < _REMEMBERED:
+            self[name] = small
+        return small
+
+
 _REMEMBERED = 500
+_small = _Small()
 
 
 def local_plan(plan: Plan) -> Plan:
@@ -80,6 +90,10 @@ class InboundDoor:
         if who is not None and who.expired:
             self._expired(downstream, who)
             return
+        if asked.method == b"CONNECT":
+            plane.refused("inbound", "connect", "CONNECT leads nowhere from here")
+            downstream.reply(501, b"CONNECT is not carried into a service\n")
+            return
         method, target = plane.method(asked.method), _origin_form(asked.target)
         path = target.partition(b"?")[0].decode("latin-1")
         served = plane.intake.admit(
@@ -123,19 +137,9 @@ def _client(downstream: Downstream) -> str:
 def _origin_form(target: bytes) -> bytes:
     if target[0] == 0x2F or target == b"*":
         return target
-    _, _, rest = target.partition(b"://")
-    _, slash, path = rest.partition(b"/")
-    return b"/" + path if slash else b"/"
+    return origin(target)[1]
 
 
 def _small_names(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    known = _small
-    found = []
-    for name, value in fields:
-        small = known.get(name)
-        if small is None:
-            small = name.lower()
-            if len(known) < _REMEMBERED:
-                known[name] = small
-        found.append((small, value))
-    return found
+    small = _small
+    return [(small[name], value) for name, value in fields]
