@@ -52,7 +52,8 @@ def client(transport: MeshTransport, /, **options: Any) -> httpx.Client:
     """An `httpx.Client` on the mesh; an `httpx2.Client` where the transport is for httpx2.
 
     `timeout` is None unless given: the policy bounds a call, and what is given here bounds single operations on top.
-    Proxy variables of the environment are not heeded, as a proxy would take the calls to mesh services.
+    Proxy variables of the environment are not heeded, as a proxy would take the calls to mesh services. HTTP/2 and
+    proxies are for the transport: `mesh.client(engine=httpx.HTTPTransport(proxy=...))`.
 
     Args:
         options: any of `httpx.Client`'s, such as `base_url`, `headers` or `event_hooks`.
@@ -61,7 +62,7 @@ def client(transport: MeshTransport, /, **options: Any) -> httpx.Client:
         ConfigError: an option that would have no effect, or take calls away from the mesh.
     """
     name = transport.library.__name__
-    _check(options, "transport", f"{name}.HTTPTransport", f"{name}.Client")
+    _check(options, name, "")
     made: httpx.Client = transport.library.Client(transport=transport, **{"timeout": None, **options})
     return _sparing(made, transport)
 
@@ -69,7 +70,7 @@ def client(transport: MeshTransport, /, **options: Any) -> httpx.Client:
 def async_client(transport: AsyncMeshTransport, /, **options: Any) -> httpx.AsyncClient:
     """An `httpx.AsyncClient` on the mesh; as `client`."""
     name = transport.library.__name__
-    _check(options, "async_transport", f"{name}.AsyncHTTPTransport", f"{name}.AsyncClient")
+    _check(options, name, "Async")
     made: httpx.AsyncClient = transport.library.AsyncClient(transport=transport, **{"timeout": None, **options})
     return _sparing(made, transport)
 
@@ -80,21 +81,29 @@ def _sparing(made: C, transport: MeshTransport | AsyncMeshTransport) -> C:
     return made
 
 
-def _check(options: Mapping[str, Any], maker: str, outside: str, client: str) -> None:
+def _check(options: Mapping[str, Any], library: str, prefix: str) -> None:
+    """Refuse what would do nothing or lead around the mesh, with what to write; `prefix` is `Async` or nothing."""
+    maker = "async_transport" if prefix else "transport"
     if "transport" in options:
         raise ConfigError(
             f"transport=: this client's is the mesh's; write mesh.{maker}(egress=...) for hosts outside the mesh"
         )
     for name in _DETOURS:
         if options.get(name):
-            raise ConfigError(
-                f"{name}=: it would take calls to mesh services too, past the policy; for hosts outside the mesh write "
-                f"{client}(transport=mesh.{maker}(egress={outside}(proxy=...)))"
-            )
+            problem = "it would take calls to mesh services too, past the policy"
+            raise ConfigError(f"{name}=: {problem}; {_instead(library, prefix, 'proxy=...', 'proxy=...')}")
     for name, harmless in _TRANSPORT_OPTIONS.items():
         if name in options and not any(options[name] is value for value in harmless):
+            problem = "has no effect on a mesh client, whose connections follow the policy"
+            inside = {"http2": "http1=False, http2=True", "limits": "limits=..."}.get(name, "")
             given = "http2=True" if name == "http2" else f"{name}=..."
-            raise ConfigError(
-                f"{name}=: has no effect on a mesh client, whose connections follow the policy; for hosts outside the "
-                f"mesh write {client}(transport=mesh.{maker}(egress={outside}({given})))"
-            )
+            raise ConfigError(f"{name}=: {problem}; {_instead(library, prefix, inside, given)}")
+
+
+def _instead(library: str, prefix: str, inside: str, outside: str) -> str:
+    """What to write for mesh services, where there is something, and for hosts outside the mesh."""
+    kind, colour = f"{library}.{prefix}HTTPTransport", "async_" if prefix else ""
+    module = "" if library == "httpx" else f"library={library}, "
+    ours = f"for mesh services write mesh.{colour}client({module}engine={kind}({inside})), " if inside else ""
+    made = f"mesh.{colour}transport({module}egress={kind}({outside}))"
+    return f"{ours}for hosts outside the mesh write {library}.{prefix}Client(transport={made})"
