@@ -15,14 +15,16 @@ import argparse
 import asyncio
 import itertools
 import re
+import signal
 import statistics
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 from benchmarks.load import Aim, Load, build_paced, full, paced_command, read_paced
 from benchmarks.processes import usage
@@ -32,6 +34,8 @@ from meshsdk.policy.document import parse
 from meshsdk_registry import Consul, Health
 from tests.real_consul import free_ports
 from tests.wire.real_servers import Started
+
+T = TypeVar("T")
 
 EVERY = 10  # seconds from line to line
 CONNECTIONS = 32
@@ -118,13 +122,23 @@ async def come_and_go(soak: Soak, consul: Consul) -> None:
     for number in itertools.count():
         app, *ports = free_ports(4)
         with ExitStack() as stack:
-            sidecar = await asyncio.to_thread(begin_instance, stack, soak.there, number, app, ports)
+            sidecar = await to_its_end(asyncio.to_thread(begin_instance, stack, soak.there, number, app, ports))
             await until_listed(consul, ports[0], listed=True)
             await asyncio.sleep(STAY)
             sidecar.process.terminate()
-            await asyncio.to_thread(sidecar.process.wait, 60)
+            await to_its_end(asyncio.to_thread(sidecar.process.wait, 60))
             await until_listed(consul, ports[0], listed=False)
             soak.served.append(await asyncio.to_thread(served, app))
+
+
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Wait for a thread even when cancelled: what it starts must be known to whoever ends it."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)  # the one that counts is the cancellation
+        raise
 
 
 def begin_instance(stack: ExitStack, there: Ground, number: int, app: int, ports: Sequence[int]) -> Started:
@@ -174,8 +188,11 @@ async def run(soak: Soak, program: Path, rate: float, seconds: float) -> bool:
     """Load the pair while all that goes on; whether the policies were followed to the end.
 
     Raises:
+        CancelledError: SIGTERM came, and everything has ended.
         ExceptionGroup: a change could not be made, an instance did not come or go.
     """
+    if (this := asyncio.current_task()) is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     aim = soak.way.aim("/1k")
     command = paced_command(program, aim, CONNECTIONS, rate, seconds=seconds, every=EVERY)
     async with Consul(soak.there.consul) as consul:
@@ -224,7 +241,10 @@ def main() -> int:
         print(f"{given.minutes:g} minutes at {rate:,.0f} requests per second on {CONNECTIONS} connections")
         heads = f"{'p50 ms':>9}{'p99 ms':>9}{'failed':>8}{'caller MiB':>13}{'called MiB':>13}"
         print(f"{'s':>6}{'requests/s':>11}{heads}{'policies':>10}{'instances':>11}", flush=True)
-        followed = asyncio.run(run(soak, program, rate, given.minutes * 60))
+        try:
+            followed = asyncio.run(run(soak, program, rate, given.minutes * 60))
+        except asyncio.CancelledError:
+            return 128 + signal.SIGTERM
     found = list(verdicts(soak, followed))
     for what, value, held in found:
         print(f"{what:<32}{value:<48}{'not judged' if held is None else 'pass' if held else 'FAIL'}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -128,7 +129,11 @@ def nginx(folder: Path, port: int) -> Started:
 
 @contextmanager
 def ground() -> Iterator[Ground]:
-    """Start nginx and Consul, with the policies and `app` in it, and stay on their core meanwhile."""
+    """Start nginx and Consul, with the policies and `app` in it, and stay on their core meanwhile.
+
+    SIGTERM ends the program in order from here on, with all that it has started.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stack.enter_context(on_core(CLIENT_CORE))
