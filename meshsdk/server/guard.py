@@ -133,8 +133,13 @@ class Guard:
             raise BadToken("unavailable")
         return claims_of(Request(None, "", method, _text(target, path), _look_up(headers)), jwt, self._tokens)
 
+    def wait_known(self, seconds: float) -> None:
+        """Wait, at most so many seconds and blocking the thread, until the keys of the policy's issuers are known."""
+        if self._tokens is not None:
+            self._tokens.wait_known(self._plan().jwt, seconds)
+
     async def await_known(self, seconds: float) -> None:
-        """Wait, at most so many seconds, until the keys of the policy's issuers are known."""
+        """The same on an asyncio loop."""
         if self._tokens is not None:
             await self._tokens.await_known(self._plan().jwt, seconds)
 

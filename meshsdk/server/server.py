@@ -89,12 +89,7 @@ class Server:
         self._settings = settings
         self._background = background
         instance = instance_id(settings.service, settings.port or 0)
-        answers: dict[str, Callable[[str], str]] = {
-            "state": self._state,
-            "metrics": lambda _: self._scrape.own(),
-            "inherit": self._inherit,
-        }
-        self._workers = Workers(settings.runtime_dir, instance, answers)
+        self._workers = Workers(settings.runtime_dir, instance, self._answers())
         self._scrape = Scrape(metrics, self._workers)
         who = who or Who()
         guard = None if plan is None else _guard(plan, who)
@@ -187,6 +182,9 @@ class Server:
     def _ready(self) -> Answer:
         phase = self.phase
         return Answer(200 if phase == Phase.READY else 503, f"{phase}\n".encode())
+
+    def _answers(self) -> dict[str, Callable[[str], str]]:
+        return {"state": self._state, "metrics": lambda _: self._scrape.own(), "inherit": self._inherit}
 
     def _state(self, _: str) -> str:
         return SERVING if self.lifecycle.phase is Phase.READY else self.lifecycle.phase.value
