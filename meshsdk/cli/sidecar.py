@@ -8,16 +8,30 @@ from typing import Annotated
 import typer
 
 from meshsdk.cli.console import codes, part_of
+from meshsdk.errors import ConfigError
 
 __all__ = ["EXITS", "sidecar"]
 
-EXITS = codes("stopped by SIGTERM or Ctrl-C, drained", "it broke off", consul=False)
+EXITS = codes(
+    "stopped by SIGTERM or Ctrl-C, drained (with --exec: the command's own exit code)", "it broke off", consul=False
+)
 
 
 def sidecar(
     config: Annotated[Path, typer.Option("-c", "--config", help="The sidecar's YAML file.", metavar="FILE")],
+    *,
+    exec_: Annotated[
+        bool,
+        typer.Option("--exec", help="Run the service as a child: started after the sidecar, ended after the drain."),
+    ] = False,
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- COMMAND]", help="The service to run, with --exec.")
+    ] = None,
 ) -> None:
-    """Run a sidecar beside a service: it is registered, and its outgoing calls go through the mesh."""
+    """Run a sidecar beside a service: it is registered, reached over mTLS, and calls others through the mesh."""
+    if bool(command) != exec_:
+        wanted = "write --exec before --" if command else "write the command after --, such as: --exec -- node app.js"
+        raise ConfigError(f"--exec and a command go together: {wanted}")
     with part_of("sidecar"):
-        from meshsdk_sidecar.app import run
-    run(config)
+        from meshsdk_sidecar.app import become
+    become(config, command)

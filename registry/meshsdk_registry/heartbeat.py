@@ -6,7 +6,8 @@ Rule 3  A maintenance with our own reason is a leftover of a drain whose process
         registration. Any other is an operator's and stays.
 Rule 4  A changed output is followed by a registration: Consul tells the catalog of a new output without a new status
         only within `check_update_interval` (5 minutes), but of all it has when a service is registered.
-Rule 5  After `drain` a registration anew goes into maintenance again; after `deregister` there is none.
+Rule 5  While there is `trouble` the check is critical and says what it is: callers go elsewhere, operators see why.
+Rule 6  After `drain` a registration anew goes into maintenance again; after `deregister` there is none.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ DRAINING = "meshsdk: draining"
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """The instance is in Consul and passing. `again`: Consul had forgotten it."""
+    """The instance is in Consul, passing unless there is trouble. `again`: Consul had forgotten it."""
 
     registration: Registration
     again: bool
@@ -53,6 +54,7 @@ class Heartbeat:
 
     Args:
         output: gives the check's output at each beat, such as the policy versions in force; it must not raise.
+        trouble: says why callers must go elsewhere, empty while all is well; call `beat` when that changes.
         notify: told what happened, for logging; it must not raise or block.
         clock: monotonic seconds.
 
@@ -66,6 +68,7 @@ class Heartbeat:
         registration: Registration,
         *,
         output: Callable[[], str] = lambda: "",
+        trouble: Callable[[], str] = lambda: "",
         notify: Callable[[Event], None] = lambda _event: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -74,6 +77,7 @@ class Heartbeat:
         self.registration = check_registration(registration)
         self._consul = consul
         self._output = output
+        self._trouble = trouble
         self._notify = notify
         self._clock = clock
         self._sleep = sleep
@@ -155,7 +159,7 @@ class Heartbeat:
             self._notify(Held(held))
 
     async def _settle_maintenance(self) -> str:
-        """Apply rules 3 and 5; return an operator's reason, or an empty text."""
+        """Apply rules 3 and 6; return an operator's reason, or an empty text."""
         checks = await self._consul.local_checks()
         name = f"_service_maintenance:{self.registration.id}"
         if name not in checks:
@@ -170,6 +174,9 @@ class Heartbeat:
         return ""
 
     async def _pass(self) -> str:
+        if trouble := self._trouble():
+            await self._consul.fail_ttl(self.registration.check_id, trouble)
+            return trouble
         output = self._output()
         await self._consul.pass_ttl(self.registration.check_id, output)
         return output

@@ -1,47 +1,246 @@
-"""The sidecar's own pages: `/live`, `/ready` and `/metrics`; for loopback, never for the mesh."""
+"""The sidecar's own pages, on loopback or at a unix socket: JSON, but for the metrics. Never part of the mesh's ports.
+
+Rule 1  They are no way in for a web page that is open on this machine: a request whose Host is no name of this machine
+        (DNS rebinding), or that changes something and comes from a web page (Origin), is refused.
+Rule 2  Only a POST or PUT changes anything.
+Rule 3  What others on the network may see (`probes`) is readiness, liveness and metrics.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+import asyncio
+import json
+import logging
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
-from meshsdk.server.answers import Answer, method_not_allowed
-from meshsdk.telemetry.metrics import Metrics
 from meshsdk.telemetry.prometheus import CONTENT_TYPE, expose
+from meshsdk_sidecar import pages
+from meshsdk_sidecar.kinds import is_loopback
+from meshsdk_sidecar.proxy.downstream import Downstream, Patience, Work
 
-__all__ = ["Admin"]
+if TYPE_CHECKING:
+    from meshsdk.wire.aio.watch import Watch
+    from meshsdk.wire.http1.requests import Asked, Refused
+    from meshsdk_sidecar.mesh import SidecarMesh
 
-Message = MutableMapping[str, Any]
+__all__ = ["Admin", "Answered", "Pages"]
+
+log = logging.getLogger("meshsdk.sidecar")
+
+MOST = 4096
+"""Bytes of a body that is read; none of these pages needs more than a word."""
+
+_PATIENCE = Patience(head=10.0, idle=60.0, body=10.0)
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a page says: a value, shown as JSON, or text that has a form of its own."""
+
+    status: int
+    value: Any
+    form: str = JSON
+    allow: str = ""
+
+    @property
+    def body(self) -> bytes:
+        """As it is sent."""
+        if self.form != JSON:
+            return str(self.value).encode()
+        return (json.dumps(self.value, indent=2, default=_plain, ensure_ascii=False) + "\n").encode()
+
+    @property
+    def fields(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Never cached: each says what is true at this moment."""
+        fields = [(b"content-type", self.form.encode()), (b"cache-control", b"no-store")]
+        return (*fields, (b"allow", self.allow.encode())) if self.allow else tuple(fields)
+
+
+Page = Callable[[Mapping[str, str], bytes], Answered]
+"""One page asked by one method, of the query's and the body's words."""
+
+
+class Pages:
+    """What is answered to which request.
+
+    Args:
+        mesh: whose pages these are.
+        unready: why callers are not sent to the app; empty while they are.
+        drain: begin to send callers elsewhere.
+    """
+
+    def __init__(self, mesh: SidecarMesh, *, unready: Callable[[], str], drain: Callable[[], None]) -> None:
+        self._mesh = mesh
+        self._unready = unready
+        self._drain = drain
+        self.seen: dict[str, dict[str, Page]] = {
+            "/live": {"GET": lambda *_: Answered(200, {"live": True})},
+            "/ready": {"GET": self._ready},
+            "/metrics": {"GET": lambda *_: Answered(200, expose(mesh.metrics.collect()), CONTENT_TYPE)},
+        }
+        self.all: dict[str, dict[str, Page]] = {
+            **self.seen,
+            "/clusters": {"GET": lambda *_: Answered(200, pages.clusters(mesh))},
+            "/config": {"GET": lambda *_: Answered(200, pages.config(mesh))},
+            "/certs": {"GET": lambda *_: Answered(200, pages.certs(mesh))},
+            "/policy": {"GET": lambda *_: Answered(200, pages.policy(mesh))},
+            "/drain": {"POST": self._begin_drain},
+            "/log": {"GET": lambda *_: Answered(200, pages.levels()), "PUT": self._log},
+        }
+
+    def answer(self, table: Mapping[str, Mapping[str, Page]], method: str, target: str, body: bytes) -> Answered:
+        """Answer one request.
+
+        Args:
+            table: `all`, or `seen`, which is what others may see.
+            target: path and query.
+        """
+        path, _, query = target.partition("?")
+        methods = table.get(path)
+        if methods is None:
+            listed = {each: sorted(found) for each, found in table.items()}
+            return Answered(200 if path == "/" else 404, {"pages": listed})
+        page = methods.get("GET" if method == "HEAD" else method)
+        if page is None:
+            allow = ", ".join(sorted(methods))
+            return Answered(405, {"error": f"{method} is not answered here: use {allow}"}, allow=allow)
+        return page({name: values[-1] for name, values in parse_qs(query).items()}, body)
+
+    def _ready(self, *_: Any) -> Answered:
+        why = self._unready()
+        return Answered(503 if why else 200, {"ready": not why} | ({"why": why} if why else {}))
+
+    def _begin_drain(self, *_: Any) -> Answered:
+        self._drain()
+        return Answered(202, {"draining": True, "then": "send SIGTERM to end the sidecar; its way out stays open"})
+
+    def _log(self, query: Mapping[str, str], body: bytes) -> Answered:
+        try:
+            given = json.loads(body) if body.strip() else dict(query)
+        except ValueError:
+            given = None
+        level = given.get("level") if isinstance(given, dict) else None
+        if level not in pages.LEVELS:
+            words = ", ".join(pages.LEVELS)
+            return Answered(400, {"error": f'send {{"level": "debug"}} or ?level=debug; the levels are {words}'})
+        pages.set_level(level)
+        log.info("the log level is %s now", level)
+        return Answered(200, pages.levels())
 
 
 class Admin:
-    """An ASGI application.
+    """Serves pages at sockets; a door as the data plane's are, with nothing of the mesh behind it.
 
     Args:
-        ready: why the sidecar is not ready; empty when it is.
+        found: what to answer.
+        table: which of the pages.
+        anyone: whether clients are others on the network, who know this machine by any name.
     """
 
-    def __init__(self, metrics: Metrics, ready: Callable[[], str]) -> None:
-        self._metrics = metrics
-        self._ready = ready
+    def __init__(self, found: Pages, table: Mapping[str, Mapping[str, Page]], *, anyone: bool = False) -> None:
+        self._pages = found
+        self._table = table
+        self._anyone = anyone
+        self._servers: list[asyncio.Server] = []
+        self._open: set[Downstream] = set()
 
-    async def __call__(
-        self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
-    ) -> None:
-        """Answer one request."""
-        del receive  # a GET has nothing to read
-        if scope["type"] != "http":
-            return
-        answer = self._answer(scope["path"]) if scope["method"] == "GET" else method_not_allowed(scope["method"])
-        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-        await send({"type": "http.response.body", "body": answer.body})
+    async def open(self, sockets: Sequence[socket.socket], watch: Watch, clock: Callable[[], float]) -> None:
+        """Serve.
 
-    def _answer(self, path: str) -> Answer:
-        if path == "/live":
-            return Answer(200, b"live\n")
-        if path == "/ready":
-            why_not = self._ready()
-            return Answer(503 if why_not else 200, f"{why_not or 'ready'}\n".encode())
-        if path == "/metrics":
-            return Answer(200, expose(self._metrics.collect()).encode(), CONTENT_TYPE)
-        return Answer(404, b"the pages are /live, /ready and /metrics\n")
+        Args:
+            sockets: listening ones.
+            watch, clock: of the loop.
+        """
+        loop = asyncio.get_running_loop()
+        make = partial(Downstream, self, watch, clock, _PATIENCE)
+        for one in sockets:
+            serve = loop.create_unix_server if one.family == socket.AF_UNIX else loop.create_server
+            self._servers.append(await serve(make, sock=one))
+
+    def close(self) -> None:
+        """Close all."""
+        for server in self._servers:
+            server.close()
+        for downstream in tuple(self._open):
+            downstream.transport.abort()
+
+    # --- a door ---------------------------------------------------------------------------------------------
+
+    def opened(self, downstream: Downstream) -> None:
+        """A connection stands."""
+        self._open.add(downstream)
+
+    def closed(self, downstream: Downstream) -> None:
+        """It is gone."""
+        self._open.discard(downstream)
+
+    def refused(self, downstream: Downstream, refused: Refused) -> None:
+        """What came is no request, and is answered already."""
+
+    def begin(self, downstream: Downstream, asked: Asked) -> None:
+        """Answer a request, once it is here as a whole."""
+        if asked.complete:
+            self.answer(downstream, asked)
+        else:
+            downstream.work = _Reading(self, downstream, asked)
+
+    def answer(self, downstream: Downstream, asked: Asked) -> None:
+        """Answer a request."""
+        body = b"".join(asked.pieces)
+        downstream.taken(len(body))
+        answered = self._refusal(asked)
+        if answered is None:
+            method, target = asked.method.decode("ascii"), asked.target.decode("latin-1")
+            try:
+                answered = self._pages.answer(self._table, method, target, body)
+            except Exception as error:
+                log.exception("the page %s broke off", target)
+                answered = Answered(500, {"error": f"{type(error).__name__}: {error}"})
+        downstream.reply(answered.status, answered.body, answered.fields)
+
+    def _refusal(self, asked: Asked) -> Answered | None:
+        """Rule 1."""
+        host = (asked.host or b"").decode("latin-1")
+        if not self._anyone and not _is_here(host):
+            return Answered(403, {"error": f"Host: {host[:100]} is no name of this machine; ask 127.0.0.1"})
+        changes = asked.method not in {b"GET", b"HEAD"}
+        if changes and any(name.lower() == b"origin" for name, _ in asked.fields):
+            return Answered(403, {"error": "web pages may not change anything here"})
+        return None
+
+
+class _Reading(Work):
+    """A request whose body is still coming."""
+
+    __slots__ = ("_admin", "_asked", "_downstream")
+
+    def __init__(self, admin: Admin, downstream: Downstream, asked: Asked) -> None:
+        self._admin = admin
+        self._downstream = downstream
+        self._asked = asked
+
+    def more(self) -> None:
+        """More of it has come."""
+        if sum(map(len, self._asked.pieces)) > MOST:
+            self._downstream.reply(413, b'{"error": "the body is too long: a level is one word"}\n')
+        elif self._asked.complete:
+            self._admin.answer(self._downstream, self._asked)
+
+
+def _is_here(host: str) -> bool:
+    """Whether an authority is this machine's; a client of a unix socket writes what it likes, mostly `localhost`."""
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    return not name or is_loopback(name)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(str, value))
+    return str(value)

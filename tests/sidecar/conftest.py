@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,8 @@ import pytest
 
 from meshsdk_registry import Consul, Registration
 from meshsdk_registry.agent import running_agent
-from meshsdk_sidecar.listener import listening
 from tests.real_consul import free_ports
+from tests.sidecar.listener import listening
 
 _numbers = itertools.count(1)
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +34,7 @@ class Sidecar:
     process: subprocess.Popen[bytes]
     out: int
     admin: int
+    inbound: int
     log: Path
     consul: str
 
@@ -76,21 +77,40 @@ def environment(tmp: Path, consul: str) -> dict[str, str]:
     }
 
 
-def start(tmp: Path, consul: str, service: str, outbound: int = 0, admin: int = 0) -> Sidecar:
-    """Start one; `service` is the inside of the file's `service: {…}`, port 0 a free one."""
-    free = free_ports(2)
-    out, admin = outbound or free[0], admin or free[1]
-    (tmp / "sidecar.yaml").write_text(f"service: {{{service}}}\noutbound: {{port: {out}}}\nadmin: {{port: {admin}}}\n")
+def start(
+    tmp: Path,
+    consul: str,
+    service: str,
+    *,
+    outbound: int = 0,
+    admin: int = 0,
+    inbound: int = 0,
+    more: str = "",
+    command: Sequence[str] = (),
+) -> Sidecar:
+    """Start one, as `meshsdk sidecar` becomes it; `service` is the inside of the file's
+    `service: {…}`, port 0 a free one.
+
+    Args:
+        more: further lines of the file.
+        command: the app, to be run as a child.
+    """
+    free = free_ports(3)
+    out, admin, inbound = outbound or free[0], admin or free[1], inbound or free[2]
+    lines = [f"service: {{{service}}}", f"outbound: {{port: {out}}}", f"admin: {{port: {admin}}}"]
+    lines += [f"inbound: {{address: 127.0.0.1, port: {inbound}}}", more or "drain: {app: 500ms}"]
+    (tmp / "sidecar.yaml").write_text("\n".join(lines))
     log = tmp / "sidecar.log"
+    words = ["-c", str(tmp / "sidecar.yaml"), *(["--exec", "--", *command] if command else [])]
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "meshsdk.cli", "sidecar", "-c", str(tmp / "sidecar.yaml")],
+            [sys.executable, "-P", "-m", "meshsdk_sidecar", *words],
             env=environment(tmp, consul),
             cwd=ROOT,
             stdout=file,
             stderr=file,
         )
-    return Sidecar(process, out, admin, log, consul)
+    return Sidecar(process, out, admin, inbound, log, consul)
 
 
 def end(sidecar: Sidecar) -> int:
@@ -130,7 +150,7 @@ def upstream(shared_agent):
     @asynccontextmanager
     async def serving(app) -> AsyncIterator[Upstream]:
         name, port = f"up-{next(_numbers)}", free_ports(1)[0]
-        async with Consul(shared_agent) as consul, listening(app, "upstream", "127.0.0.1", port):
+        async with Consul(shared_agent) as consul, listening(app, "127.0.0.1", port):
             registration = Registration(name, f"{name}-1", "127.0.0.1", port)
             await consul.register(registration)
             await consul.pass_ttl(registration.check_id)

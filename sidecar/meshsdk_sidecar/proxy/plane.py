@@ -129,14 +129,14 @@ class Plane:
     # --- listening ------------------------------------------------------------------------------------
 
     async def open(self, sockets: Mapping[str, Sequence[socket.socket]]) -> None:
-        """Serve.
+        """Serve; once for the way out, and again for the way in once it is known who may come in.
 
         Args:
             sockets: listening ones, by the name of the listener in the file.
         """
-        parts = self._parts
-        self.pools = Pools(self.clock, Limits(), Pooling(), parts.secure or in_clear)
-        self.app_pools = Pools(self.clock, Limits(), Pooling(), in_clear)
+        if not hasattr(self, "pools"):
+            self.pools = Pools(self.clock, Limits(), Pooling(), self._parts.secure or in_clear)
+            self.app_pools = Pools(self.clock, Limits(), Pooling(), in_clear)
         loop = asyncio.get_running_loop()
         for name, listening in sockets.items():
             if name == "inbound":

@@ -1,0 +1,41 @@
+"""The serving process: `python -m meshsdk_sidecar -c FILE [--exec -- COMMAND]`, as `meshsdk sidecar` becomes it.
+
+A command line of its own, as small as it can be: typer and rich would stay in memory for the life of every sidecar.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from meshsdk.errors import ConfigError
+
+__all__ = ["main"]
+
+USAGE = "usage: python -m meshsdk_sidecar -c FILE [--exec -- COMMAND …]"
+
+
+def main(arguments: list[str]) -> int:
+    """Run a sidecar; return the exit code: its child's, else 0 once drained, 2 for a mistake in the file or usage."""
+    from meshsdk_sidecar.app import run
+
+    try:
+        file, command = _read(arguments)
+        return run(file, command)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - for who started it
+        return 2
+
+
+def _read(arguments: list[str]) -> tuple[Path, list[str] | None]:
+    match arguments:
+        case ["-c", file]:
+            return Path(file), None
+        case ["-c", file, "--exec", "--", *command]:
+            return Path(file), command
+        case _:
+            raise ConfigError(USAGE)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

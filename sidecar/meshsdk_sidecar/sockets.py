@@ -1,0 +1,181 @@
+"""Listening sockets by name, all of them or none: opened, or taken over from the process before.
+
+They are a matter of their own so that they may live longer than what serves them: a new version takes them over by
+their names, several processes share them, and a place that is taken is known before anything else has begun.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+
+from meshsdk.errors import ConfigError
+from meshsdk_sidecar.place import Place
+
+__all__ = ["Sockets", "adopt", "close", "descriptors", "open_sockets"]
+
+Sockets = dict[str, list[socket.socket]]
+"""One name may have several: `localhost` is an address of IPv4 and one of IPv6."""
+
+BACKLOG = 2048
+"""Connections that wait to be accepted; the system's `net.core.somaxconn` (4096 on Linux) bounds it."""
+
+_PRIVATE = 0o177
+"""Taken off a unix socket's mode: who may connect may change everything, so it is its owner's."""
+
+
+def open_sockets(
+    places: Mapping[str, Place], *, spread: bool = False, held: Mapping[str, Sequence[socket.socket]] | None = None
+) -> Sockets:
+    """Listen at every place.
+
+    Args:
+        places: by the name of the section that says where, such as `outbound`.
+        spread: let other processes listen at the same places, the system spreading connections (SO_REUSEPORT).
+        held: sockets of the process before; one that listens at its name's place is taken, any other is closed.
+
+    Raises:
+        ConfigError: with a line for every place where that cannot be, saying what to write instead; none is open then.
+    """
+    found: Sockets = {}
+    mistakes: list[str] = []
+    for name, place in places.items():
+        if taken := [one for one in (held or {}).get(name, ()) if _stands(one, place)]:
+            found[name] = taken
+            continue
+        try:
+            found[name] = _listen(place, spread=spread)
+        except OSError as error:
+            mistakes.append(f"cannot listen at {place}: {_reason(error)}; {_remedy(name, place, error)}")
+    if mistakes:
+        close(found)
+        raise ConfigError("\n".join(mistakes))
+    kept = {id(one) for sockets in found.values() for one in sockets}
+    close({name: [one for one in sockets if id(one) not in kept] for name, sockets in (held or {}).items()})
+    return found
+
+
+def close(sockets: Mapping[str, Iterable[socket.socket]]) -> None:
+    """Close them; the file of a unix socket stays, as the next process may hold the same socket."""
+    for each in sockets.values():
+        for one in each:
+            one.close()
+
+
+def descriptors(sockets: Sockets) -> dict[str, list[int]]:
+    """The numbers of the sockets, made to outlive an exec: what `adopt` takes in the next process."""
+    for each in sockets.values():
+        for one in each:
+            one.set_inheritable(True)
+    return {name: [one.fileno() for one in each] for name, each in sockets.items()}
+
+
+def adopt(numbers: Mapping[str, Sequence[int]]) -> Sockets:
+    """Sockets of descriptors that this process was started with, or was sent.
+
+    Raises:
+        OSError: one of them is no socket.
+    """
+    found = {name: [socket.socket(fileno=number) for number in each] for name, each in numbers.items()}
+    for each in found.values():
+        for one in each:
+            one.setblocking(False)
+            one.set_inheritable(False)
+    return found
+
+
+def _stands(one: socket.socket, place: Place) -> bool:
+    """Whether a socket listens at a place."""
+    if place.socket:
+        return one.family == socket.AF_UNIX and one.getsockname() == place.socket
+    if one.family == socket.AF_UNIX:
+        return False
+    return any(one.getsockname()[:2] == address[:2] for _, address in _addresses(place))
+
+
+def _listen(place: Place, *, spread: bool) -> list[socket.socket]:
+    if place.socket:
+        return [_listen_unix(place.socket)]
+    made: list[socket.socket] = []
+    absent: OSError | None = None
+    for family, address in _addresses(place):
+        try:
+            made.append(_listen_tcp(family, address, spread=spread))
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:
+                close({"": made})
+                raise
+            absent = error  # `localhost` has an address of IPv6 where the machine has no IPv6
+    if absent is not None and not made:
+        raise absent
+    return made
+
+
+def _listen_tcp(family: int, address: tuple[str, int], *, spread: bool) -> socket.socket:
+    one = socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=spread)
+    # Connections inherit it on Linux. asyncio sets it only where the protocol was named, as it is not here, and the
+    # answers of a kept connection would wait up to 40 ms for an acknowledgement that is delayed.
+    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    one.setblocking(False)
+    return one
+
+
+def _addresses(place: Place) -> list[tuple[int, tuple[str, int]]]:
+    found = socket.getaddrinfo(place.address, place.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return list(dict.fromkeys((int(family), (str(address[0]), int(address[1]))) for family, _, _, _, address in found))
+
+
+def _listen_unix(path: str) -> socket.socket:
+    _clear(path)
+    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(_PRIVATE)
+    try:
+        one.bind(path)
+        one.listen(BACKLOG)
+    except OSError:
+        one.close()
+        raise
+    finally:
+        os.umask(before)
+    one.setblocking(False)
+    return one
+
+
+def _clear(path: str) -> None:
+    """Remove the file of a socket that nobody listens at: a process that was killed leaves it."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise FileExistsError(errno.EEXIST, "a file that is no socket is there")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def _reason(error: OSError) -> str:
+    """The system's word for it: `create_server` adds the address once more."""
+    if isinstance(error, socket.gaierror) or not error.errno or error.errno == errno.EEXIST:
+        return error.strerror or str(error)
+    return os.strerror(error.errno)
+
+
+def _remedy(name: str, place: Place, error: OSError) -> str:
+    what, _, upstream = name.partition(".")
+    said = f"the upstream {upstream}'s " if upstream else f"{what}."
+    if place.socket:
+        return f"write another {said}socket, or end what listens there"
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return f"write an address of this machine as {said}address"
+    if error.errno == errno.EACCES:
+        return f"write a {said}port above 1023, or allow this process low ports (CAP_NET_BIND_SERVICE)"
+    if error.errno in {errno.EMFILE, errno.ENFILE}:
+        return "allow this process more files (ulimit -n, LimitNOFILE)"
+    return f"write another {said}port or {said}address, or end what listens there"
