@@ -22,6 +22,7 @@ __all__ = [
 ]
 
 _SERVICE = ("mesh.service",)
+_WAY = (*_SERVICE, "mesh.direction")  # `outbound` or `inbound`
 
 CALL_DURATION = Metric(
     "http.client.request.duration",
@@ -113,6 +114,9 @@ GAUGES = {
         ),
         Metric("mesh.client.in_flight", "gauge", "{call}", "Calls that hold a slot of an endpoint now.", _SERVICE),
         Metric("mesh.client.retry_budget", "gauge", "{retry}", "Retries the budget would allow now.", _SERVICE),
+        Metric("mesh.tcp.connections", "gauge", "{connection}", "TCP connections that are carried now.", _WAY),
+        Metric("mesh.tcp.sent", "counter", "By", "Bytes of TCP connections towards the called service.", _WAY),
+        Metric("mesh.tcp.received", "counter", "By", "Bytes of TCP connections back to the caller.", _WAY),
         Metric(
             "mesh.registry.staleness",
             "gauge",

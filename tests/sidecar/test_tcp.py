@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from meshsdk.core.access import Access, Rule
+from meshsdk.core.tokens import Issuer, Jwt
+from meshsdk.telemetry.catalogue import GAUGES
 from tests.real_consul import free_ports
 from tests.sidecar.tcp_ends import (
     LOOPS,
@@ -54,7 +56,11 @@ def test_there_and_back_in_clear(run: Run) -> None:
             (ended,) = await out.over()
             assert (ended.status, ended.flag, ended.call.method, ended.reason) == (200, "", "TCP", "answered")
             assert ended.head_seconds is not None
-            assert (out.carrier.sent, out.carrier.received) == (len(data), len(data))
+            told = {reading.name: reading for reading in out.carrier.readings()}
+            assert told["mesh.tcp.sent"].value == told["mesh.tcp.received"].value == len(data)
+            assert told["mesh.tcp.connections"].value == 0
+            for name, reading in told.items():
+                assert len(reading.labels) == len(GAUGES[name].labels)
 
     run(scene())
 
@@ -150,7 +156,7 @@ def test_one_that_never_reads_fills_bounded_buffers_and_no_more(run: Run) -> Non
                         await asyncio.sleep(0.3)
                     for inside in (out.carrier, into.carrier):
                         (carried,) = inside._open
-                        assert 0 < carried._tunnel._waiting() < 1024 * 1024
+                        assert 0 < carried.tunnel._waiting() < 1024 * 1024
                     writer.transport.abort()
                     (ended,) = await out.over()
                     assert ended.flag == "DC"
@@ -205,6 +211,7 @@ def test_the_limit_of_requests_counts_connections(run: Run, caplog: pytest.LogCa
             async with listening(out.carrier.protocol) as port:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
                 await until(lambda: out.cluster.in_flight == 1)
+                assert next(out.carrier.readings()).value == 1
                 assert await refused(port)
                 assert [event.flag for event in out.ended()] == ["UO"]
                 writer.close()
@@ -459,5 +466,45 @@ def test_broken_off_at_any_moment_everything_ends_once(run: Run, how: str, turns
                     await until(lambda: app.open == 0)
                     assert not out.watch._waits
                     assert not into.watch._waits
+
+    run(scene())
+
+
+def test_a_service_that_wants_tokens_takes_no_connection_without_one(run: Run) -> None:
+    async def scene() -> None:
+        app = App(echo)
+        async with app.at() as endpoint:
+            wants = Jwt((Issuer("https://issuer", "/keys", ("db",)),), required=True, paths=("/admin/*",))
+            into = Inbound(endpoint, plan=replace(plan(), jwt=wants))
+            async with listening(into.carrier.protocol) as inner:
+                out = Outbound(at(inner), secure=showing("web"))
+                async with listening(out.carrier.protocol) as port:
+                    assert await refused(port)
+                (ended,) = await into.over()
+                await out.over()
+        assert (ended.flag, ended.rule, app.seen) == ("UAEX", "authentication.jwt.missing", 0)
+
+    run(scene())
+
+
+def test_closing_waits_for_what_is_open_and_then_breaks_it_off(run: Run) -> None:
+    async def scene() -> None:
+        app = App(echo)
+        async with app.at() as endpoint:
+            out = Outbound(endpoint)
+            async with listening(out.carrier.protocol) as port:
+                first, second = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+                await until(lambda: app.seen == 2)
+                closing = asyncio.ensure_future(out.carrier.close(0.3))
+                first[1].close()
+                await until(lambda: out.carrier.in_flight == 1)
+                assert not closing.done()
+                await closing
+                assert out.carrier.idle
+                with pytest.raises(ConnectionError):
+                    await second[0].read()
+                second[1].close()
+                assert sorted(event.flag for event in await out.over(2)) == ["", "DC"]
+            await until(lambda: app.open == 0)
 
     run(scene())

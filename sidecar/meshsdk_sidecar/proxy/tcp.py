@@ -5,20 +5,16 @@ Rule 1  A connection is a call: one exchange, on the cluster of its service. Wha
         a try, `timeouts.idle` the silence after; what a balancer learns of is the time to connect. A deadline for the
         whole, `timeouts.request`, bounds the way to a connection and not its life.
 Rule 2  Nothing is sent before a connection stands, so every try that fails may be made anew elsewhere.
-Rule 3  What comes meanwhile is kept, `HELD` bytes of it; servers may speak first, and either end may be quick to end.
+Rule 3  What comes meanwhile is kept, 64 KiB of it; servers may speak first, and either end may be quick to end.
 Rule 4  Whoever is refused sees a reset, never an empty answer that looks whole; the log and the metrics say why.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import socket
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from math import inf
-from typing import Any, TypeVar, cast
 
 from meshsdk.core.attempt import Attempt
 from meshsdk.core.cluster import Cluster
@@ -27,22 +23,16 @@ from meshsdk.core.model import Call, Endpoint, Failure, Phase, TransportFailure
 from meshsdk.drive import adrive
 from meshsdk.errors import MeshError
 from meshsdk.server.guard import CONNECTION
-from meshsdk.wire.aio.connection import Connection
-from meshsdk.wire.aio.dial import dial
+from meshsdk.telemetry.instruments import Reading
 from meshsdk.wire.aio.watch import Watch
 from meshsdk.wire.failures import busy, connect_timed_out, late, lost, unconnected
-from meshsdk.wire.security import PeerRejected, Secure, Security
-from meshsdk.wire.sockets import prompt
-from meshsdk_sidecar.proxy.tls import Secured
+from meshsdk.wire.security import Secure
+from meshsdk_sidecar.proxy.held import Held, Place, connect
 from meshsdk_sidecar.proxy.tunnel import ABORTED, ENDED, IDLE, LEFT_LOST, RIGHT_LOST, STUCK, Tunnel, TunnelEnd, reset
 
-__all__ = ["Carried", "Carrier", "Held", "TcpUpstream", "connect", "in_time"]
+__all__ = ["Carried", "Carrier", "TcpUpstream"]
 
 log = logging.getLogger("meshsdk.sidecar")
-
-P = TypeVar("P", bound=asyncio.Protocol)
-
-HELD = 64 * 1024
 
 # CONNECT's answer where the way is open (RFC 9110, 9.3.6): what exchange and logs are told of a connection that stands.
 _OPEN = 200
@@ -51,82 +41,13 @@ _OPEN = 200
 _UNBROKEN = frozenset((ENDED, IDLE, STUCK))
 
 
-class Held(asyncio.Protocol):
-    """A connection that waits to be joined to another; what comes is kept.
-
-    Attributes:
-        kept: what came.
-        done: the peer will send no more.
-    """
-
-    transport: asyncio.Transport
-
-    def __init__(self) -> None:
-        self.kept = bytearray()
-        self.done = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The connection stands."""
-        self.transport = cast(asyncio.Transport, transport)
-        in_time(self.transport)
-
-    def take(self, transport: asyncio.Transport) -> None:
-        """Be the protocol of a connection that stands, or is about to."""
-        self.transport = transport
-        transport.set_protocol(self)
-
-    def data_received(self, data: bytes) -> None:
-        """Bytes have come."""
-        self.kept += data
-        if len(self.kept) >= HELD:
-            self.transport.pause_reading()
-
-    def eof_received(self) -> bool:
-        """The peer will send no more."""
-        self.done = True
-        return self.transport.can_write_eof()
-
-    def abort(self) -> None:
-        """Close at once."""
-        self.transport.abort()
-
-
-async def connect(endpoint: Endpoint, security: Security | None) -> Held:
-    """Open a connection that can be half-closed, in TLS too; bounded by the caller.
-
-    Raises:
-        OSError, UnicodeError, PeerRejected: as `meshsdk.wire.aio.dial.dial`.
-    """
-    if security is None:
-        return await _opened(endpoint, Held())
-    if security.context.check_hostname and not security.server_hostname:
-        raise PeerRejected("the TLS context checks host names and has none to check; set server_hostname")
-    secured, held = Secured(security.context, server_hostname=security.server_hostname), Held()
-    held.take(secured)
-    await _opened(endpoint, secured)
-    try:
-        await secured.shaken()
-        if security.check is not None:
-            security.check(secured.get_extra_info("ssl_object"))
-    except BaseException:
-        secured.abort()
-        raise
-    return held
-
-
-async def _opened(endpoint: Endpoint, protocol: P) -> P:
-    """Dial in clear; what `dial` asks of a protocol is its `transport` and its `abort`."""
-    await dial(endpoint, None, cast("Callable[[], Connection]", lambda: protocol))
-    return protocol
-
-
 class _Reached:
     """A connection to an instance, as a driver sees a reply."""
 
     status = _OPEN
     retry_after = None
 
-    def __init__(self, held: Held, place: _Place) -> None:
+    def __init__(self, held: Held, place: Place) -> None:
         self.held = held
         self.place = place
 
@@ -136,63 +57,25 @@ class _Reached:
         self.place.leave()
 
 
-class _Place:
-    """The connections to one instance, of which the policy may allow so many.
-
-    Whoever finds them all taken waits its turn: a connection, unlike a request, has no other it could share.
-    """
-
-    __slots__ = ("_taken", "_waiting")
-
-    def __init__(self) -> None:
-        self._taken = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
-
-    @property
-    def unused(self) -> bool:
-        return not (self._taken or self._waiting)
-
-    async def enter(self, limit: int) -> None:
-        if limit and self._taken >= limit:
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self.leave()  # it was granted, and is of no use any more
-                else:
-                    with contextlib.suppress(ValueError):  # one that is cancelled was passed over already
-                        self._waiting.remove(turn)
-                raise
-        else:
-            self._taken += 1
-
-    def leave(self) -> None:
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)  # who leaves hands its place on
-                return
-        self._taken -= 1
-
-
 class Carried(Held):
     """One connection that was accepted, on its way and while it lasts.
 
     Args:
         carrier: where it belongs.
+
+    Attributes:
+        tunnel: to an instance; None before it came so far.
     """
 
     def __init__(self, carrier: Carrier) -> None:
         super().__init__()
         self._carrier = carrier
         self._task: asyncio.Task[None] | None = None
-        self._tunnel: Tunnel | None = None
+        self.tunnel: Tunnel | None = None
         self._settled = self._lost = False
         self._exchange: Exchange
         self._attempt: Attempt
-        self._place: _Place
+        self._place: Place
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Look for an instance."""
@@ -211,15 +94,10 @@ class Carried(Held):
         if self._task is not None:
             self._task.cancel()
 
-    @property
-    def joined(self) -> bool:
-        """Whether it came so far as to be connected to an instance."""
-        return self._tunnel is not None
-
     def abort(self) -> None:
         """Break it off, however far it is."""
-        if self._tunnel is not None:
-            self._tunnel.abort()
+        if self.tunnel is not None:
+            self.tunnel.abort()
         elif self._task is not None:
             self._task.cancel()
 
@@ -242,12 +120,12 @@ class Carried(Held):
         error = None if task.cancelled() else task.exception()
         if error is not None:
             log.error("a connection to %s is closed by a mistake of ours", self._carrier.name, exc_info=error)
-        if self._tunnel is None:
+        if self.tunnel is None:
             self._refuse(error)
 
     def _join(self, reached: _Reached) -> None:
         held, self._place = reached.held, reached.place
-        self._tunnel = Tunnel.join(
+        self.tunnel = Tunnel.join(
             self.transport,
             held.transport,
             ended=self._over,
@@ -310,10 +188,10 @@ class Carrier:
         watch: rings when a bound is over.
         clock: the watch's.
 
-    Attributes:
-        sent, received: bytes towards the instances and back, of connections that have ended.
-        ended: how many ended, by why.
     """
+
+    direction = "outbound"
+    """For the metrics."""
 
     def __init__(
         self,
@@ -328,10 +206,10 @@ class Carrier:
         self.cluster = cluster
         self.watch = watch
         self.clock = clock
-        self.sent = self.received = 0
+        self._sent = self._received = 0  # of connections that have ended
         self._secure = secure
         self._open: dict[Carried, None] = {}
-        self._places: dict[str, _Place] = {}
+        self._places: dict[str, Place] = {}
 
     @property
     def in_flight(self) -> int:
@@ -342,6 +220,23 @@ class Carrier:
     def idle(self) -> bool:
         """Whether there is none."""
         return not self._open
+
+    @property
+    def sent(self) -> int:
+        """Bytes towards the instances so far."""
+        return self._sent + sum(carried.tunnel.to_right for carried in self._open if carried.tunnel is not None)
+
+    @property
+    def received(self) -> int:
+        """Bytes back so far."""
+        return self._received + sum(carried.tunnel.to_left for carried in self._open if carried.tunnel is not None)
+
+    def readings(self) -> Iterator[Reading]:
+        """For `meshsdk.telemetry.metrics.Metrics.observe_gauges`."""
+        labels = (self.name, self.direction)
+        yield Reading("mesh.tcp.connections", labels, self.in_flight)
+        yield Reading("mesh.tcp.sent", labels, self.sent)
+        yield Reading("mesh.tcp.received", labels, self.received)
 
     def protocol(self) -> asyncio.Protocol:
         """For a connection that is accepted; asyncio's `protocol_factory`."""
@@ -355,6 +250,16 @@ class Carrier:
         for carried in tuple(self._open):
             carried.abort()
 
+    async def close(self, seconds: float = 0.0) -> None:
+        """Break off what is left after so many seconds, and return when nothing of it runs any more."""
+        end = self.clock() + seconds
+        while self._open and self.clock() < end:  # noqa: ASYNC110 - as in `Plane.close`
+            await asyncio.sleep(0.02)
+        self.abort()
+        while self._open:  # noqa: ASYNC110 - a task that is cancelled needs some turns
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # a transport closes its socket in the loop's next turn
+
     # --- for the connections --------------------------------------------------------------------------
 
     def opened(self, carried: Carried) -> None:
@@ -367,8 +272,8 @@ class Carrier:
 
     def count(self, end: TunnelEnd) -> None:
         """What it carried."""
-        self.sent += end.to_right
-        self.received += end.to_left
+        self._sent += end.to_right
+        self._received += end.to_left
 
     async def dial(self, cluster: Cluster, attempt: Attempt) -> _Reached:
         """Make one try.
@@ -377,7 +282,7 @@ class Carrier:
             TransportFailure: it failed.
         """
         endpoint, limit = attempt.endpoint, cluster.plan.limits.max_connections_per_endpoint
-        place = self._places.setdefault(endpoint.key, _Place())
+        place = self._places.setdefault(endpoint.key, Place())
         try:
             async with asyncio.timeout(_none_if_inf(attempt.deadline - self.clock())):
                 await place.enter(limit)
@@ -417,13 +322,6 @@ def _late(error: TimeoutError, left: float, attempt: Attempt, *, own: bool) -> F
     if left > attempt.connect_timeout:
         return connect_timed_out(attempt.connect_timeout)
     return late(Phase.NOT_CONNECTED, in_body=False, overdue=True)
-
-
-def in_time(transport: asyncio.Transport) -> None:
-    """Send small writes at once, where there is something that would hold them back."""
-    sock: Any = transport.get_extra_info("socket")
-    if sock is not None and sock.family != socket.AF_UNIX:
-        prompt(sock)
 
 
 def _none_if_inf(seconds: float) -> float | None:

@@ -24,7 +24,8 @@ from meshsdk.server.listener import HANDSHAKE, WAITING
 from meshsdk.server.verified import verified
 from meshsdk.wire.aio.watch import Watch
 from meshsdk.wire.security import in_clear
-from meshsdk_sidecar.proxy.tcp import Carried, Carrier, in_time
+from meshsdk_sidecar.proxy.held import tune
+from meshsdk_sidecar.proxy.tcp import Carried, Carrier
 from meshsdk_sidecar.proxy.tls import Secured
 from meshsdk_sidecar.proxy.tunnel import ABORTED, LEFT_LOST, reset
 
@@ -50,6 +51,8 @@ class TcpInbound(Carrier):
         watch: rings when a bound is over.
         clock: the watch's.
     """
+
+    direction = "inbound"
 
     def __init__(
         self,
@@ -100,7 +103,7 @@ class _Greeting(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        in_time(self.transport)
+        tune(self.transport)
         inbound = self._inbound
         if len(inbound.greeted) >= WAITING:
             next(iter(inbound.greeted)).abort()
@@ -186,7 +189,7 @@ class _Caller(Carried):
     def settled(self, error: BaseException | None, why: str) -> None:
         """Tell of its end: 200 as of CONNECT, or in an error's place what a request would have been answered."""
         served = self._served
-        if self.joined:
+        if self.tunnel is not None:
             served.status = 200
         if isinstance(error, CallError):
             served.flag, served.status = error.flag, served.status or 503

@@ -291,8 +291,9 @@ class Tunnel:
 
     def due(self) -> float:
         """When something must have come, or been taken."""
-        silence = min(self._idle, LINGER) if self._lingers else self._idle
-        return min(self._heard + silence, self._closing + GOODBYE)
+        if self._closing < inf:
+            return self._closing + GOODBYE
+        return self._heard + (min(self._idle, LINGER) if self._lingers else self._idle)
 
     def overdue(self, now: float) -> None:
         """It has not."""

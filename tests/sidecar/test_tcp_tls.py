@@ -1,0 +1,394 @@
+"""TLS that may be half-closed: with Python's own TLS on the other end, cut off, refused, and in pieces of any size.
+
+Invariant of the fuzz: however the records are cut up, and whenever either side stops reading, what is written comes out
+once and in order, then its end, and each direction ends for itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from meshsdk.core.model import Endpoint
+from meshsdk.identity.contexts import client_context, server_context
+from meshsdk.wire.security import PeerRejected, Security
+from meshsdk_sidecar.proxy.held import Held, connect
+from meshsdk_sidecar.proxy.tls import Secured
+from tests.identity.certificates import material
+from tests.real_consul import free_ports
+from tests.sidecar.tcp_ends import CA, LOOPS, OTHER_CA, App, Inbound, Outbound, ask, at, echo, listening, showing, until
+
+CLIENT = client_context(material("web", CA))
+SERVER = server_context(material("db", CA))
+
+
+@pytest.fixture(params=LOOPS)
+def run(request: Any) -> Any:
+    return LOOPS[request.param]
+
+
+@pytest.fixture(autouse=True)
+def nothing_raised_in_callbacks(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    yield
+    assert [record.getMessage() for record in caplog.get_records("call") if record.levelname == "ERROR"] == []
+
+
+# --- two of them, without sockets -----------------------------------------------------------------------
+
+
+class Wire(asyncio.Transport):
+    """Below one end: what is written waits until it is delivered, in pieces."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits = bytearray()
+        self.paused = self.closed = False
+
+    def write(self, data: Any) -> None:
+        self.waits += data
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+
+class Ear(asyncio.Protocol):
+    def __init__(self) -> None:
+        self.heard = bytearray()
+        self.ends = 0
+        self.lost: list[Exception | None] = []
+
+    def data_received(self, data: bytes) -> None:
+        assert not self.ends
+        self.heard += data
+
+    def eof_received(self) -> bool:
+        self.ends += 1
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.append(exc)
+
+
+class Line:
+    """A client and a server, shaken."""
+
+    def __init__(self, chunk: Callable[[], int] = lambda: 1 << 30) -> None:
+        self.chunk = chunk
+        self.told: list[Exception | None] = []
+        self.ends = Secured(CLIENT, ready=self.told.append), Secured(SERVER, ready=self.told.append, server_side=True)
+        self.ears = Ear(), Ear()
+        self.wires = Wire(), Wire()
+        for end, ear, wire in zip(self.ends, self.ears, self.wires, strict=True):
+            end.set_protocol(ear)
+            end.connection_made(wire)
+        self.deliver()
+
+    def deliver(self) -> None:
+        while any(self.step(side) for side in (0, 1)):
+            pass
+
+    def step(self, side: int) -> bool:
+        """Deliver one piece to one side."""
+        wire, waits = self.wires[side], self.wires[1 - side].waits
+        if wire.paused or wire.closed or not waits:
+            return False
+        piece = bytes(waits[: self.chunk()])
+        del waits[: len(piece)]
+        self.ends[side].data_received(piece)
+        return True
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["write", "write", "end", "pause", "resume", "deliver"]), st.integers(0, 1)), max_size=20
+)
+
+
+class Story:
+    """What two ends do on a line, one step after the other."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        turn = iter(sizes * 1000)
+        self.line = Line(lambda: next(turn, 1 << 30))
+        self.sizes = sizes
+        self.wrote = bytearray(), bytearray()
+        self.ended: set[int] = set()
+
+    def write(self, side: int) -> None:
+        if side not in self.ended:
+            wrote = self.wrote[side]
+            data = bytes([len(wrote) % 256]) * self.sizes[len(wrote) % len(self.sizes)]
+            wrote += data
+            self.line.ends[side].write(data)
+
+    def end(self, side: int) -> None:
+        self.ended.add(side)
+        self.line.ends[side].write_eof()
+
+    def pause(self, side: int) -> None:
+        self.line.ends[side].pause_reading()
+
+    def resume(self, side: int) -> None:
+        self.line.ends[side].resume_reading()
+
+    def deliver(self, side: int) -> None:
+        self.line.step(side)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=STEPS, sizes=st.lists(st.integers(1, 40_000), min_size=1, max_size=8))
+def test_any_pieces_and_any_pauses(steps: list[tuple[str, int]], sizes: list[int]) -> None:
+    async def scene() -> None:
+        story = Story(sizes)
+        line = story.line
+        assert line.told == [None, None]
+        for what, side in steps:
+            getattr(story, what)(side)
+        for _ in range(3):
+            story.resume(0)
+            story.resume(1)
+            await asyncio.sleep(0)
+            line.deliver()
+        for side in (0, 1):
+            assert line.ears[1 - side].heard == story.wrote[side]
+            assert line.ears[1 - side].ends == (side in story.ended)
+            assert not line.ends[side].is_closing()
+
+    asyncio.run(scene())
+
+
+async def test_the_end_is_said_although_the_peer_still_speaks() -> None:
+    """Records that wait here unread are not lost over the goodbye."""
+    line = Line()
+    client, server = line.ends
+    client.pause_reading()
+    server.write(b"x" * 100_000)
+    client.data_received(bytes(line.wires[1].waits))  # came with the read that was under way
+    line.wires[1].waits.clear()
+    client.write_eof()
+    line.deliver()
+    assert line.ears[1].ends == 1
+    server.write(b"y")
+    server.write_eof()
+    client.resume_reading()
+    await asyncio.sleep(0)
+    line.deliver()
+    assert line.ears[0].heard == b"x" * 100_000 + b"y"
+    assert line.ears[0].ends == 1
+
+
+async def test_one_that_is_cut_off_is_broken_and_not_ended() -> None:
+    line = Line()
+    client, server = line.ends
+    server.write(b"half of")
+    line.deliver()
+    assert not client.eof_received()
+    client.connection_lost(None)
+    ear = line.ears[0]
+    assert (ear.heard, ear.ends) == (b"half of", 0)
+    assert isinstance(ear.lost[0], ConnectionResetError)
+
+
+async def test_garbage_in_the_middle_breaks_it() -> None:
+    line = Line()
+    client, server = line.ends
+    server.write(b"fine")
+    line.deliver()
+    client.data_received(b"\x17\x03\x03\x00\x20" + b"\0" * 32)
+    client.connection_lost(None)
+    ear = line.ears[0]
+    assert (ear.heard, ear.ends) == (b"fine", 0)
+    assert isinstance(ear.lost[0], ssl.SSLError)
+
+
+async def test_nothing_is_written_after_the_end() -> None:
+    line = Line()
+    line.ends[0].write_eof()
+    line.ends[0].write_eof()
+    with pytest.raises(RuntimeError, match="after write_eof"):
+        line.ends[0].write(b"x")
+
+
+# --- opening one ------------------------------------------------------------------------------------------
+
+
+REASONS: dict[str, type[Exception]] = {
+    "refused": ConnectionRefusedError,
+    "silent": TimeoutError,
+    "clear text": ssl.SSLError,
+    "hangs up": ConnectionResetError,
+    "another authority": ssl.SSLCertVerificationError,
+    "rejected": PeerRejected,
+    "name": PeerRejected,
+}
+
+
+@pytest.mark.parametrize("how", REASONS)
+def test_a_connection_that_cannot_be_had(run: Any, how: str) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        if how == "clear text":
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        if how == "silent":
+            await reader.read()
+
+    def reject(connection: Any) -> None:
+        raise PeerRejected("it is orders")
+
+    async def scene() -> None:
+        app = App(talk)
+        async with app.at() as clear:
+            into = Inbound(clear, ca=OTHER_CA if how == "another authority" else CA)
+            async with listening(into.carrier.protocol) as secured:
+                endpoint = {"refused": at(free_ports(1)[0])}.get(how)
+                endpoint = endpoint or (at(secured) if how in {"another authority", "rejected", "name"} else clear)
+                context = client_context(material("web", CA))
+                context.check_hostname = how == "name"
+                security = Security(context, "", reject if how == "rejected" else None)
+                with pytest.raises(REASONS[how]):
+                    async with asyncio.timeout(0.2 if how == "silent" else 5):
+                        await connect(endpoint, security)
+                await until(lambda: app.open == 0 and into.carrier.idle and not into.carrier.unfinished)
+
+    run(scene())
+
+
+# --- with Python's own TLS on the other end ------------------------------------------------------------------
+
+
+def test_a_caller_with_another_tls(run: Any) -> None:
+    """asyncio's and uvloop's, which end both directions at once."""
+
+    async def scene() -> None:
+        async with App(echo).at() as app:
+            into = Inbound(app)
+            async with listening(into.carrier.protocol) as port:
+                context = client_context(material("web", CA))
+                reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="")
+                data = b"x" * 1_000_000
+                writer.write(data)
+                assert await reader.readexactly(len(data)) == data
+                writer.close()
+                (ended,) = await into.over()
+        assert (ended.status, ended.flag) == (200, "")
+
+    run(scene())
+
+
+def test_an_instance_with_another_tls(run: Any) -> None:
+    async def scene() -> None:
+        app = App(echo)
+        server = await asyncio.start_server(app.serve, "127.0.0.1", 0, ssl=server_context(material("db", CA)))
+        out = Outbound(at(server.sockets[0].getsockname()[1]), secure=showing("web"))
+        async with listening(out.carrier.protocol) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            data = b"x" * 1_000_000
+            writer.write(data)
+            assert await reader.readexactly(len(data)) == data
+            writer.write_eof()
+            async with asyncio.timeout(5):
+                assert await reader.read() == b""
+            writer.close()
+            (ended,) = await out.over()
+            assert ended.flag == ""
+        await until(lambda: app.open == 0)
+        server.close()
+
+    run(scene())
+
+
+# --- those who do not come in ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [b"\x16", b"\x16\x03\x01\x00\x05hello", b"\x16" + b"\xff" * 20_000])
+def test_a_handshake_that_is_none_or_stops(run: Any, first: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("meshsdk_sidecar.proxy.tcp_inbound.HANDSHAKE", 0.2)
+
+    async def scene() -> None:
+        app = App(echo)
+        async with app.at() as endpoint:
+            into = Inbound(endpoint)
+            async with listening(into.carrier.protocol) as port:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(first)
+                with contextlib.suppress(ConnectionError):
+                    async with asyncio.timeout(2):
+                        await reader.read()
+                writer.close()
+                await until(lambda: not into.carrier.unfinished)
+            assert (app.seen, into.ended()) == (0, [])
+            assert not into.watch._waits
+
+    run(scene())
+
+
+def test_the_oldest_goes_where_too_many_dawdle(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("meshsdk_sidecar.proxy.tcp_inbound.WAITING", 3)
+
+    async def scene() -> None:
+        async with App(echo).at() as endpoint:
+            into = Inbound(endpoint)
+            async with listening(into.carrier.protocol) as port:
+                dawdling = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
+                for reader, _ in dawdling[:2]:
+                    with pytest.raises(ConnectionError):
+                        async with asyncio.timeout(2):
+                            await reader.read()
+                assert into.carrier.unfinished == 3
+                into.carrier.abort()
+                for _, writer in dawdling:
+                    writer.close()
+                assert into.carrier.unfinished == 0
+
+    run(scene())
+
+
+def test_looking_whether_the_port_is_open_is_no_connection(run: Any) -> None:
+    async def scene() -> None:
+        into = Inbound(Endpoint("app", "127.0.0.1", 9))
+        async with listening(into.carrier.protocol) as port:
+            assert await ask(port) == b""
+            await until(lambda: not into.carrier.unfinished)
+        assert into.events == []
+
+    run(scene())
+
+
+def test_what_came_while_it_waited_is_bounded(run: Any) -> None:
+    async def scene() -> None:
+        held: list[Held] = []
+
+        def make() -> Held:
+            held.append(Held())
+            return held[-1]
+
+        async with listening(make) as port:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"x" * 10_000_000)
+            await asyncio.sleep(0.2)
+            assert 64 * 1024 <= len(held[0].kept) <= 512 * 1024
+            held[0].abort()
+            writer.close()
+
+    run(scene())
