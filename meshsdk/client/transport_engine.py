@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 import anyio
+import h11
 import httpx
 
 from meshsdk.client.rebase import rebased
@@ -60,7 +61,8 @@ class _Sent:
         self.request = request
         self.bounds = bounds
         self.waits = waits
-        self.faults: type[Exception] = library.TransportError
+        # h11's own is what httpx lets through where a body is not as long as its Content-Length says.
+        self.faults: tuple[type[Exception], ...] = (library.TransportError, h11.LocalProtocolError)
 
     def left(self, deadline: float) -> float:
         """Seconds until then."""
@@ -78,7 +80,7 @@ class _Sent:
         own: object = getattr(upload, "error", None)
         if own is error:
             return error
-        if isinstance(error, self._library.LocalProtocolError):
+        if isinstance(error, (self._library.LocalProtocolError, h11.LocalProtocolError)):
             return InvalidRequest(str(error))
         found = failure(error, self._library, self.bounds, self._clock(), phase)
         if getattr(upload, "begun", False):

@@ -12,6 +12,7 @@ from typing import Any
 from meshsdk.core.model import Failure, Phase
 from meshsdk.wire.engine import Bounds
 from meshsdk.wire.failures import connect_timed_out, late, lost, unconnected, words
+from meshsdk.wire.httpcore_failures import root
 
 __all__ = ["failure"]
 
@@ -33,8 +34,10 @@ def failure(error: Exception, library: ModuleType, bounds: Bounds, now: float, p
     if isinstance(error, library.TimeoutException):
         over = (bounds.body_deadline if in_body else bounds.deadline) <= now
         return Failure(phase, "timeout", late(phase, in_body, over).detail, error)
-    if isinstance(error, library.NetworkError) or any(text in str(error) for text in _CLOSED):
-        return lost(phase, in_body, error)
+    if isinstance(error, library.NetworkError):
+        return lost(phase, in_body, root(error))
+    if any(text in str(error) for text in _CLOSED):
+        return Failure(phase, "reset", lost(phase, in_body, None).detail, error)
     return Failure(phase, "protocol", words(error), error)
 
 
@@ -46,5 +49,5 @@ def _nothing_sent(error: Exception, library: Any, bounds: Bounds, now: float) ->
     if isinstance(error, library.PoolTimeout):
         return Failure(Phase.NOT_CONNECTED, "timeout", "no connection of the transport came free in time", error)
     if isinstance(error, (library.ConnectError, library.ProxyError)):
-        return unconnected(error)
+        return unconnected(root(error))
     return None

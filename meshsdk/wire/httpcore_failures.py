@@ -11,7 +11,7 @@ from meshsdk.core.model import Failure, Phase
 from meshsdk.wire.engine import InvalidRequest
 from meshsdk.wire.progress import Overdue, Progress
 
-__all__ = ["FAULTS", "failure"]
+__all__ = ["FAULTS", "failure", "root"]
 
 # First match wins, so the narrower classes stand first. No class of the standard library is here: those come out of
 # the request body's own iterator, and say nothing about the endpoint.
@@ -43,7 +43,7 @@ def failure(error: Exception, progress: Progress) -> Failure:
         kind = "reset"  # h11 reports an early end as a breach of protocol
     if isinstance(error, httpcore.ConnectTimeout) and progress.overdue:
         kind = "timeout"  # the time for the try was over, which says little about the endpoint
-    return Failure(progress.phase, kind, _detail(kind, error, progress), _root(error))
+    return Failure(progress.phase, kind, _detail(kind, error, progress), root(error))
 
 
 def _detail(kind: str, error: Exception, progress: Progress) -> str:
@@ -55,7 +55,7 @@ def _detail(kind: str, error: Exception, progress: Progress) -> str:
         return f"no connection within {progress.bounds.connect:g} s"
     if kind == "reset":
         return _lost(progress, error)
-    return _words(_root(error))
+    return _words(root(error))
 
 
 def _late(progress: Progress) -> str:
@@ -69,7 +69,7 @@ def _late(progress: Progress) -> str:
 
 
 def _lost(progress: Progress, error: Exception) -> str:
-    how = "closed the connection" if progress.ended_by_peer else f"connection broken ({_words(_root(error))})"
+    how = "closed the connection" if progress.ended_by_peer else f"connection broken ({_words(root(error))})"
     when = {True: "in the middle of the body"}.get(progress.reading_body)
     when = when or ("in the middle of the head" if progress.phase == Phase.REPLY_STARTED else "before any reply")
     return f"{how} {when}"
@@ -81,7 +81,7 @@ def _words(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _root(error: BaseException) -> BaseException:
+def root(error: BaseException) -> BaseException:
     """The operating system's error underneath; httpcore keeps it as its exception's argument, anyio as the cause."""
     while True:
         under = error.__cause__ or next(iter(error.args), None)

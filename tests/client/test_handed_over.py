@@ -187,6 +187,7 @@ async def test_a_proxy_that_is_not_there(colour: Colour, serve: Serve) -> None:
             with pytest.raises(ConnectFailed) as caught:
                 await http.request("POST", URL, content=b"x")
     assert caught.value.attempts == 3
+    assert "Connection refused" in str(caught.value)
     assert server.connections == 0
     mesh.assert_at_rest()
 
@@ -377,6 +378,14 @@ async def test_what_the_transport_will_not_send(colour: Colour) -> None:
     async with over(colour, colour.httpx.MockTransport(answer)).client(mesh) as http:
         with pytest.raises(colour.errors.InvalidRequest, match="no such header"):
             await http.get(URL)
+    mesh.assert_at_rest()
+
+
+async def test_a_body_that_is_shorter_than_it_says(colour: Colour, serve: Serve) -> None:
+    mesh = Mesh(serve(answering()))
+    async with plain(colour).client(mesh) as http:
+        with pytest.raises(colour.errors.InvalidRequest, match="Too little data"):
+            await http.request("POST", URL, content=b"one", headers={"content-length": "4"})
     mesh.assert_at_rest()
 
 
