@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import anyio
 import httpx
 
-from meshsdk.client import engines
+from meshsdk.client import engines, warming
 from meshsdk.client.body import AsyncBody, Body, abandon_forgotten, forgotten
 from meshsdk.client.egress import AsyncEgress, Egress
 from meshsdk.client.engines import DEFAULT, EngineName
@@ -31,6 +31,8 @@ from meshsdk.errors import CallError, ConfigError
 from meshsdk.telemetry.context import remaining_deadline
 from meshsdk.telemetry.tracing import CallSpan, Tracing
 from meshsdk.wire import engine as wire
+from meshsdk.wire.aio import AsyncioEngine
+from meshsdk.wire.blocking import BlockingEngine
 
 if TYPE_CHECKING:
     from meshsdk.core.cluster import Cluster
@@ -193,6 +195,28 @@ class Calling(_Library):
         response.reply = reply
         return response
 
+    def warm(self, service: str, connections: int = 1) -> None:
+        """Open connections to every healthy instance of `service`, so that its first calls find some.
+
+        Waits until they stand. An instance that cannot be reached is logged, and left to the calls. A connection nobody
+        uses is kept for 4 s: do this when calls are about to come, such as before the process says that it is ready.
+
+        Args:
+            connections: to each instance; those that are open count, and no more are opened than `limits` allow.
+
+        Raises:
+            ConfigError: the engine is not our own, it is no number, or no service can have this name.
+            CallError: nothing is known of the service, or it has no healthy instance.
+        """
+        engine = warming.check(self._engine, BlockingEngine, connections)
+        try:
+            cluster = self._directory.peek(service) or self._first(service)
+            if gone := self._seen.gone(cluster):
+                engine.retire(gone, service)
+            warming.warm(engine, cluster, connections)
+        except CallError as error:
+            raise self._errors.matching(error, None) from error.__cause__
+
     def _first(self, service: str) -> Cluster:
         """The cluster of a service that was not called before, once our own identity had time to come."""
         if self._security is not None:
@@ -267,6 +291,21 @@ class AsyncCalling(_Library):
         response = self._response(reply.status, headers=reply.headers, stream=body, extensions=reply.extensions)
         response.reply = reply
         return response
+
+    async def warm(self, service: str, connections: int = 1) -> None:
+        """Begin to open connections to every healthy instance of `service`, in the running loop.
+
+        Does not wait for them; one that cannot be opened is not told, and left to the calls. Else as `Calling.warm`.
+        """
+        engine = warming.check(self._engine, AsyncioEngine, connections)
+        self._loop()
+        try:
+            cluster = self._directory.peek(service) or await self._first(service)
+            if gone := self._seen.gone(cluster):
+                await engine.retire(gone, service)
+            await warming.awarm(engine, cluster, connections)
+        except CallError as error:
+            raise self._errors.matching(error, None) from error.__cause__
 
     async def _first(self, service: str) -> Cluster:
         if self._security is not None:
