@@ -36,8 +36,17 @@ def of_the_other_library(mesh: Mesh) -> None:
     assert_type(mesh.async_client(library=httpx2, base_url="http://payments"), httpx2.AsyncClient)
     httpx2.Client(transport=mesh.transport(library=httpx2, egress=httpx2.HTTPTransport(http2=True)))
     httpx2.AsyncClient(transport=mesh.async_transport(library=httpx2, engine="httpcore"))
+    assert_type(mesh.client(library=httpx2, engine=httpx2.HTTPTransport()), httpx2.Client)
     assert_type(mesh.client(library=httpx), httpx.Client)
     mesh.client(engine="quick")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+async def on_other_engines(mesh: Mesh) -> None:
+    assert_type(mesh.client(engine="httpcore"), httpx.Client)
+    assert_type(mesh.client(engine=httpx.HTTPTransport(http1=False, http2=True)), httpx.Client)
+    assert_type(mesh.async_client(engine=httpx.AsyncHTTPTransport(proxy="http://proxy:3128")), httpx.AsyncClient)
+    mesh.transport().warm("payments", connections=2)
+    await mesh.async_transport().warm("payments")
 
 
 def served(mesh: Mesh) -> None:
