@@ -58,11 +58,6 @@ class TraceParent:
     version: int = 0
     extra: str = ""
 
-    @property
-    def sampled(self) -> bool:
-        """Bit 0 of the flags; the others (such as level 2's random bit) say nothing about recording."""
-        return bool(self.flags & 1)
-
 
 @dataclass(slots=True)
 class TraceContext:
