@@ -12,6 +12,7 @@ import pytest
 
 from meshsdk.core.access import Access, Rule
 from meshsdk.core.tokens import Issuer, Jwt
+from meshsdk.errors import UnknownService
 from meshsdk.telemetry.catalogue import GAUGES
 from tests.real_consul import free_ports
 from tests.sidecar.tcp_ends import (
@@ -326,8 +327,6 @@ DENIED = {
 
 @pytest.mark.parametrize("access", DENIED.values(), ids=DENIED)
 def test_a_caller_who_may_not(run: Run, access: Access, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
-
     async def scene() -> None:
         app = App(echo)
         async with app.at() as endpoint:
@@ -344,7 +343,8 @@ def test_a_caller_who_may_not(run: Run, access: Access, caplog: pytest.LogCaptur
         assert ended.peer.endswith("/svc/web")
 
     run(scene())
-    assert "is refused by" in caplog.text
+    assert "a connection to db is refused" in caplog.text
+    assert "svc/web" in caplog.text
 
 
 def test_a_caller_who_may(run: Run) -> None:
@@ -506,5 +506,44 @@ def test_closing_waits_for_what_is_open_and_then_breaks_it_off(run: Run) -> None
                 second[1].close()
                 assert sorted(event.flag for event in await out.over(2)) == ["", "DC"]
             await until(lambda: app.open == 0)
+
+    run(scene())
+
+
+def test_a_service_nobody_knows(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def scene() -> None:
+        out = Outbound()
+
+        async def unknown() -> Any:
+            raise UnknownService("Consul cannot be asked", service="db")
+
+        told: list[tuple[str, str]] = []
+        out.carrier.cluster = unknown
+        out.carrier.refused = lambda reason, why: told.append((reason, why))
+        async with listening(out.carrier.protocol) as port:
+            assert await refused(port)
+        await until(lambda: out.carrier.idle)
+        ((reason, why),) = told
+        assert reason == "UnknownService"
+        assert "Consul cannot be asked" in why
+
+    run(scene())
+
+
+def test_the_way_in_is_limited_too(run: Run) -> None:
+    async def scene() -> None:
+        app = App(echo)
+        async with app.at() as endpoint:
+            into = Inbound(endpoint, plan=plan(limits={"max_requests": 1}))
+            async with listening(into.carrier.protocol) as inner:
+                out = Outbound(at(inner), secure=showing("web"))
+                async with listening(out.carrier.protocol) as port:
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
+                    await until(lambda: app.seen == 1)
+                    assert await refused(port)
+                    assert [(event.flag, event.status, event.refused) for event in into.ended()] == [("UO", 503, False)]
+                    writer.close()
+                    await out.over(2)
+                    await into.over(2)
 
     run(scene())

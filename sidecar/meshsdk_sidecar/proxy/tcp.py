@@ -108,7 +108,7 @@ class Carried(Held):
             self._exchange = cluster.exchange(Call(CONNECTION, "/"))
             reached, self._attempt = await adrive(self._exchange, lambda attempt: carrier.dial(cluster, attempt))
         except MeshError as error:
-            log.warning("a connection to %s is refused: %s", carrier.name, error)
+            carrier.refused(getattr(error, "reason", "") or type(error).__name__, str(error))
             self._refuse(error)
         else:
             self._join(reached)
@@ -201,8 +201,10 @@ class Carrier:
         secure: Secure,
         watch: Watch,
         clock: Callable[[], float],
+        refused: Callable[[str, str], None] | None = None,
     ) -> None:
         self.name = name
+        self.refused = refused or self._log_refused
         self.cluster = cluster
         self.watch = watch
         self.clock = clock
@@ -306,6 +308,9 @@ class Carrier:
             raise TransportFailure(_late(error, left, attempt, own=bound.expired())) from error
         except Exception as error:  # what `secure` or its check raises is for whoever asked
             raise TransportFailure(unconnected(error)) from error
+
+    def _log_refused(self, reason: str, why: str) -> None:
+        log.warning("a connection to %s is refused (%s): %s", self.name, reason, why)
 
     def _forget_unused(self) -> None:
         if len(self._places) > 64:  # instances come and go

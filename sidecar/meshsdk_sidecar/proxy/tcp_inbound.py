@@ -50,6 +50,7 @@ class TcpInbound(Carrier):
         strict: whether clear text is refused.
         watch: rings when a bound is over.
         clock: the watch's.
+        refused: as of `Carrier`.
     """
 
     direction = "inbound"
@@ -64,11 +65,12 @@ class TcpInbound(Carrier):
         strict: Callable[[], bool],
         watch: Watch,
         clock: Callable[[], float],
+        refused: Callable[[str, str], None] | None = None,
     ) -> None:
         async def cluster() -> Cluster:
             return app()
 
-        super().__init__(name, cluster, secure=in_clear, watch=watch, clock=clock)
+        super().__init__(name, cluster, secure=in_clear, watch=watch, clock=clock, refused=refused)
         self.intake = intake
         self.context = context
         self.strict = strict
@@ -181,7 +183,7 @@ class _Caller(Carried):
         if served.refusal is None:
             self.begin()
             return
-        log.info("a connection of %s is refused by %s: %s", served.inbound.peer or "nobody", served.rule, served.reason)
+        self._carrier.refused(served.rule, f"{served.inbound.peer or 'a caller without an identity'}: {served.reason}")
         served.status = served.refusal.status
         served.end()
         reset(self.transport)
