@@ -25,6 +25,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")  # RFC 75
 
 REASONS: Mapping[str, str] = {
     "missing": "no token came with the request",
+    "preflight": "a browser's preflight brings no token; authentication.jwt.allow_preflight lets it pass",
     "ambiguous": "more than one Authorization header came with the request",
     "malformed": "what came is no signed JWT",
     "oversize": f"the token is longer than {MAX_TOKEN} characters",
@@ -82,20 +83,41 @@ class Jwt:
         clock_skew: seconds that our clock and the issuer's may be apart.
         required: whether a request without a token is refused.
         paths: where, as in access rules.
+        allow_preflight: whether a preflight without a token passes where one is required.
     """
 
     issuers: tuple[Issuer, ...]
     clock_skew: float = 30.0
     required: bool = False
     paths: tuple[str, ...] = ("/*",)
+    allow_preflight: bool = False
     _where: Access = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_where", Access("allow", (Rule("where", "deny", paths=self.paths),)))
 
+    def check_missing(self, request: Request) -> None:
+        """Judge a request that brought no token.
+
+        Raises:
+            BadToken: it had to bring one.
+        """
+        if not self.required:
+            return
+        if not _is_preflight(request):
+            raise BadToken("missing")
+        if not self.allow_preflight:
+            raise BadToken("preflight")
+
     def concerns(self, request: Request) -> bool:
         """Whether tokens are looked at, for this request."""
         return "/*" in self.paths or not self._where.decide(request).allowed
+
+
+def _is_preflight(request: Request) -> bool:
+    """A browser's question before a call to another origin, which never has credentials (Fetch, 4.8)."""
+    asks = request.method == "OPTIONS" and request.headers("origin")
+    return bool(asks and request.headers("access-control-request-method"))
 
 
 def bearer(values: Sequence[str]) -> str | None:

@@ -147,8 +147,15 @@ class JwtSection(Section):
     ] = setting(
         ["/*"],
         """Where tokens are looked at, as in access rules: `/api/*`, `/orders`. Where a path can be read in several
-        ways, one that fits is enough. The default is everywhere; elsewhere there are no claims. Browsers' preflights
-        (`OPTIONS`) bring no token: have them answered before the service, or leave their paths out.""",
+        ways, one that fits is enough. The default is everywhere; elsewhere there are no claims.""",
+    )
+    allow_preflight: bool = setting(
+        False,
+        """`true` lets a browser's preflight (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) pass without a
+        token where one is required: it never brings one, and pages of other origins cannot call without its answer.
+        Intentions and access rules hold for it all the same. `false` is the default, as in Envoy
+        (`bypass_cors_preflight`): anybody can send what looks like one, and `required` is to mean every request until
+        somebody says that the application's `OPTIONS` may be asked by all.""",
     )
     clock_skew: Annotated[DurationOrZero, AfterValidator(_skew)] = setting(
         "30s",
@@ -161,7 +168,7 @@ class JwtSection(Section):
         if not self.issuers and not self.required:
             return None
         issuers = tuple(issuer.plan() for issuer in self.issuers)
-        return Jwt(issuers, self.clock_skew, self.required, self.paths)
+        return Jwt(issuers, self.clock_skew, self.required, self.paths, self.allow_preflight)
 
 
 class Authentication(Section):
@@ -198,6 +205,7 @@ class Authentication(Section):
                 "issuers": issuers,
                 "required": jwt.required,
                 "paths": list(jwt.paths),
+                "allow_preflight": jwt.allow_preflight,
                 "clock_skew": duration_text(jwt.clock_skew),
             }
         }

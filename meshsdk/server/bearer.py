@@ -32,8 +32,7 @@ def claims_of(request: Request, jwt: Jwt, tokens: Tokens) -> Mapping[str, Any] |
     token = bearer(request.headers("authorization"))
     if token is not None:
         return tokens.claims(jwt, token)
-    if jwt.required:
-        raise BadToken("missing")
+    jwt.check_missing(request)
     return None
 
 
@@ -47,7 +46,7 @@ def challenge(refused: BadToken) -> Answer:
 
 def _words(refused: BadToken) -> str:
     """RFC 6750, 3: who brought no token is told of no error."""
-    if refused.code == "missing":
+    if refused.code in {"missing", "preflight"}:
         return "Bearer"
     error = "invalid_request" if refused.code in _UNREADABLE else "invalid_token"
     return f'Bearer error="{error}", error_description="{refused}"'

@@ -112,6 +112,50 @@ async def test_a_request_without_one_is_refused_where_one_is_required(service: S
     assert (await service.get("/", "Basic YTpi", asgi=asgi)).status_code == 401
 
 
+PREFLIGHT = [("origin", "https://page.example"), ("access-control-request-method", "PUT")]
+
+
+async def ask(service: Service, method: str, headers: list[tuple[str, str]], *, asgi: bool) -> httpx.Response:
+    transport: Any = httpx.ASGITransport(MeshASGI(asgi_app, service.intake))
+    if asgi:
+        async with httpx.AsyncClient(transport=transport, base_url="http://shop") as http:
+            return await http.request(method, "/", headers=headers)
+    with httpx.Client(
+        transport=httpx.WSGITransport(MeshWSGI(wsgi_app, service.intake)), base_url="http://shop"
+    ) as other:
+        return other.request(method, "/", headers=headers)
+
+
+@both
+async def test_a_preflight_passes_without_a_token_only_where_it_may(service: Service, told: Any, asgi: bool) -> None:
+    await service.known()
+    answer = await ask(service, "OPTIONS", PREFLIGHT, asgi=asgi)
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+    assert told.only().rule == "authentication.jwt.preflight"
+    assert "authentication.jwt.allow_preflight" in told.only().reason
+    service.ask_for(allow_preflight=True)
+    answer = await ask(service, "OPTIONS", PREFLIGHT, asgi=asgi)
+    assert (answer.status_code, answer.text) == (200, "nobody")
+    for method, headers in (
+        ("OPTIONS", []),
+        ("OPTIONS", PREFLIGHT[:1]),
+        ("OPTIONS", PREFLIGHT[1:]),
+        ("GET", PREFLIGHT),
+        ("PUT", PREFLIGHT),
+    ):
+        assert (await ask(service, method, headers, asgi=asgi)).status_code == 401, (method, headers)
+    bad = [*PREFLIGHT, ("authorization", f"Bearer {token(exp=1)}")]
+    assert (await ask(service, "OPTIONS", bad, asgi=asgi)).status_code == 401, "one that shows a token is judged by it"
+
+
+@both
+async def test_a_preflight_that_may_pass_obeys_the_rules_all_the_same(service: Service, asgi: bool) -> None:
+    await service.known()
+    service.ask_for(allow_preflight=True)
+    service.plan = replace(service.plan, access=Access("allow", (Rule("no options", "deny", methods=("OPTIONS",)),)))
+    assert (await ask(service, "OPTIONS", PREFLIGHT, asgi=asgi)).status_code == 403
+
+
 BAD = {
     "expired": (lambda: [f"Bearer {token(exp=1)}"], "invalid_token"),
     "early": (lambda: [f"Bearer {token(nbf=int(time.time()) + 999)}"], "invalid_token"),
