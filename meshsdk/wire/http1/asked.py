@@ -14,10 +14,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from meshsdk.wire.http1.authority import check_authority, read_target
-from meshsdk.wire.http1.authority import known as _hosts
 from meshsdk.wire.http1.body import Framing
 from meshsdk.wire.http1.refused import Refused
+from meshsdk.wire.http1.targets import check_authority, read_target
+from meshsdk.wire.http1.targets import known as _hosts
 
 __all__ = ["Asked", "understand"]
 
@@ -142,8 +142,9 @@ def understand(asked: Asked) -> None:
             check_authority(host, "the Host field")
     elif asked.version == "1.1":
         raise Refused(400, "host", "the request has no Host field; HTTP/1.1 needs one (RFC 9112, 3.2)")
-    if asked.target[0] != _SLASH or asked.method == b"CONNECT":
-        host = read_target(asked.method, asked.target) or host
+    target = asked.target
+    if target[0] != _SLASH or b"%" in target or b".." in target or asked.method == b"CONNECT":
+        host = read_target(asked.method, target) or host
     asked.host = host
     if special or asked.version == "1.0":
         _heed(asked, special)

@@ -26,6 +26,11 @@ METHODS = frozenset(
     b"UNLOCK UNSUBSCRIBE".split()
 )
 
+# nginx takes a tab before or behind a value for a part of it, others for a space.
+_UNTABBED = frozenset(
+    (b"connection", b"content-length", b"expect", b"host", b"te", b"trailer", b"transfer-encoding", b"upgrade")
+)
+
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _TARGET = re.compile(rb"[\x21-\x7e]+")
@@ -113,6 +118,8 @@ def _in_field(line: bytes, number: int) -> Refused | None:
     if not colon:
         return Refused(400, "syntax", f"{where} has no colon: {_shown(line)}")
     if _TOKEN.fullmatch(name):
+        if b"\t" in line and name.lower() in _UNTABBED:
+            return Refused(400, "syntax", f"{where} has a tab, which servers disagree on in {name.decode()}")
         return None
     if name.endswith((b" ", b"\t")):
         return Refused(400, "syntax", f"{where} has a space before the colon: {_shown(name)} (RFC 9112, 5.1)")

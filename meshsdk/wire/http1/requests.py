@@ -210,8 +210,8 @@ class RequestReader:
             self._parser = None
         except HttpParserError as error:
             raise self._explain(head, str(error)) from None
-        if len(head) > self._shortest or len(found) > self._limits.fields:
-            self._check_size(head)
+        if len(head) > self._shortest or len(found) > self._limits.fields or b"\t" in head:
+            self._check_lines(head)
         asked = self._make()
         # llhttp takes empty lines before the request, more spaces than one, fragments and other versions.
         words = head.split(b" ", 2)
@@ -238,7 +238,7 @@ class RequestReader:
         else:
             self._chunks = Chunks(self._limits)
 
-    def _check_size(self, head: bytes) -> None:
+    def _check_lines(self, head: bytes) -> None:
         fault = find_fault(head, self._limits)
         if fault is not None:
             raise fault
