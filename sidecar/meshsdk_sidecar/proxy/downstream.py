@@ -3,7 +3,8 @@
 Rule 1  One request is under way at a time. What was pipelined behind it waits; of bytes that nobody takes, no more than
         `HIGH_WATER` and what one read brings.
 Rule 2  Every wait for the client has a bound: for a request's head, for its body, for the next request, and for an
-        answer to be read. A client that is too slow is told so where HTTP can still tell it (408), and closed.
+        answer to be read. A client that is too slow is told so where HTTP can still tell it (408), and closed. One that
+        does not read its answers is asked for no other request meanwhile.
 Rule 3  A client that closes takes its request with it: nobody would read the answer.
 Rule 4  An answer that came before the request's end closes the connection, once the client has stopped sending or
         `LINGER` seconds are over: closing at once would reset it, and the answer might never be read (RFC 9112, 9.6).
@@ -21,11 +22,15 @@ from meshsdk.wire.aio.watch import Watch
 from meshsdk.wire.http1.replies import answer
 from meshsdk.wire.http1.requests import Asked, Refused, RequestReader
 from meshsdk.wire.sockets import prompt
+from meshsdk_sidecar.proxy.tunnel import reset
 
 __all__ = ["HIGH_WATER", "Door", "Downstream", "Patience", "Work"]
 
 HIGH_WATER = 256 * 1024
 LINGER = 2.0
+
+# Bytes kept that nobody parses yet: behind very many requests, and of a protocol that is asked for and not agreed on.
+_HELD = 16 * 1024
 
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
@@ -51,6 +56,11 @@ class Work:
     """Whatever answers one request."""
 
     __slots__ = ()
+
+    @property
+    def begun(self) -> bool:
+        """Whether bytes of the answer are out, so that no other can be given."""
+        return False
 
     def more(self) -> None:
         """More of the request has come."""
@@ -106,6 +116,7 @@ class Downstream(asyncio.Protocol):
         "_closing",
         "_ends",
         "_gone",
+        "_in_head",
         "_paused",
         "_refused",
         "_serving",
@@ -134,7 +145,7 @@ class Downstream(asyncio.Protocol):
         self._clock = clock
         self._since = clock()
         self._refused: Refused | None = None
-        self._serving = self._closing = self._paused = self._gone = False
+        self._serving = self._closing = self._paused = self._gone = self._in_head = False
         self._ends = inf  # when it is closed whatever the client does; inf while it is served
         self._stuck_bytes = 0
 
@@ -161,17 +172,18 @@ class Downstream(asyncio.Protocol):
         if not queue[0].complete:
             self._linger()
             return
-        queue.popleft()
-        if self.reader.held and keep:
-            self._parse_on()
+        asked = queue.popleft()
         if not keep or self._closing:
-            self._close()
-        elif not self._serving:
+            self._say_no_more(asked)
+            return
+        if self.reader.held:
+            self._parse_on()
+        if not self._serving:
             if queue or self._refused is not None or self._paused:
                 self._serve()
             else:
                 self._since = since = self._clock()
-                self._watch.sooner(since + self.patience.idle)
+                self._watch.sooner(since + (self.patience.head if self.reader.mid_head else self.patience.idle))
 
     def reply(self, status: int, body: bytes, fields: tuple[tuple[bytes, bytes], ...] = ()) -> None:
         """Answer the request at hand without asking anybody, and be done with it."""
@@ -185,7 +197,11 @@ class Downstream(asyncio.Protocol):
     def cut(self) -> None:
         """Break the answer off: the client must not take half of it for the whole."""
         self.work = None
-        self.transport.abort()
+        self._ends = self._clock()  # no other request is begun
+        if self.reader.queue and self.reader.queue[0].version == "1.0":
+            reset(self.transport)  # the end of the connection may be what ends the body
+        else:
+            self.transport.abort()
 
     def drain(self) -> None:
         """Close once the request at hand is answered; at once where there is none."""
@@ -194,13 +210,13 @@ class Downstream(asyncio.Protocol):
             self._close()
 
     def release(self) -> asyncio.Transport:
-        """Leave the connection to somebody else, who sets a protocol of its own; it counts as open until `let_go`."""
-        self.work = None
+        """Leave the connection to the work at hand, which sets a protocol of its own; it lasts until `let_go`."""
         self._watch.discard(self)
         return self.transport
 
     def let_go(self) -> None:
         """The connection that was released is closed."""
+        self.work = None
         if not self._gone:
             self._gone = True
             self._watch.discard(self)
@@ -229,16 +245,27 @@ class Downstream(asyncio.Protocol):
         work = self.work
         if work is not None:
             self._since = self._clock()
+            if self._refused is not None and not reader.queue[0].complete:
+                self._give_up(self._refused)
+                return
             work.more()
         elif reader.queue:
             self._serve()
         elif self._refused is not None:
             self._refuse(self._refused)
-        elif reader.mid_head:
-            self._watch.sooner(self._since + self.patience.head)
-        if not self._paused and (reader.held or reader.buffered >= HIGH_WATER) and not self._gone:
-            self._paused = True
-            self.transport.pause_reading()
+        elif reader.mid_head and not self._in_head:
+            self._in_head = True
+            self._since = since = self._clock()
+            self._watch.sooner(since + self.patience.head)
+        if reader.buffered >= HIGH_WATER or (reader.held and len(reader.surplus) >= _HELD):
+            self._read_no_more()
+
+    def eof_received(self) -> None:
+        """The client has closed; asyncio closes our side too, once what was written is sent."""
+        work, self.work = self.work, None
+        if work is not None:
+            work.abandon()
+        self._end_within(self.patience.body)
 
     def pause_writing(self) -> None:
         """Asyncio: the client does not read."""
@@ -255,6 +282,8 @@ class Downstream(asyncio.Protocol):
         self._since = self._clock()
         if self.work is not None:
             self.work.resume()
+        elif self._ends == inf and not self._serving and not self._gone:
+            self._serve()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - whyever, it is gone
         """The connection is closed."""
@@ -284,16 +313,18 @@ class Downstream(asyncio.Protocol):
 
     def overdue(self, now: float) -> None:
         """It was not done."""
-        if self.stuck and self._ends == inf and self._reads(now):
+        closing = self._ends < inf
+        if (self.stuck or closing) and self._reads(now):
+            self._ends = now + self.patience.body if closing else inf
             self._watch.add(self, self.due())
-            return
-        if self.work is None and self._ends == inf and not self.stuck:
-            if self.reader.mid_head:
-                self._refuse(Refused(408, "slow", f"the request's head did not come within {self.patience.head:g} s"))
-            else:
-                self._close()
-            return
-        self.transport.abort()
+        elif self.stuck or closing:
+            self.transport.abort()
+        elif self.work is not None:
+            self._give_up(Refused(408, "slow", f"nothing came of the request's body for {self.patience.body:g} s"))
+        elif self.reader.mid_head:
+            self._refuse(Refused(408, "slow", f"the request's head did not come within {self.patience.head:g} s"))
+        else:
+            self._close()
 
     def _reads(self, now: float) -> bool:
         """Whether the client has read some of what lies here since this was last asked."""
@@ -308,8 +339,11 @@ class Downstream(asyncio.Protocol):
     def _serve(self) -> None:
         """Begin what has come, as long as it is answered at once; a loop, as a recursion could be thousands deep."""
         self._serving = True
+        self._in_head = False
         queue, begin = self.reader.queue, self.door.begin
-        while queue and self.work is None and not self._gone and self._ends == inf:
+        while queue and self.work is None and not (self._gone or self.stuck) and self._ends == inf:
+            if self._refused is not None and not queue[0].complete:
+                break  # what came of its body is faulty: nobody is to see half of it
             begin(self, queue[0])
         self._serving = False
         if self._gone or self._ends < inf:
@@ -319,17 +353,34 @@ class Downstream(asyncio.Protocol):
         self._since = self._clock()
         if self._paused and not self.reader.held and self.reader.buffered < HIGH_WATER:
             self._read_on()
-        if self.work is None:
+        if self.work is None and not (queue and self.stuck):
             if self._refused is not None:
                 self._refuse(self._refused)
             elif self._closing:
                 self._close()
         self._watch.sooner(self.due())
 
+    def _read_no_more(self) -> None:
+        if not (self._paused or self._gone):
+            self._paused = True
+            self.transport.pause_reading()
+
     def _read_on(self) -> None:
         self._paused = False
         if not self.transport.is_closing():
             self.transport.resume_reading()
+
+    def _give_up(self, refused: Refused) -> None:
+        """The rest of the request at hand will not come."""
+        work, self.work = self.work, None
+        assert work is not None
+        begun = work.begun
+        work.abandon()
+        if begun:
+            self.door.refused(self, refused)
+            self.cut()
+        else:
+            self._refuse(refused)
 
     def _refuse(self, refused: Refused) -> None:
         self._refused = refused
@@ -349,9 +400,17 @@ class Downstream(asyncio.Protocol):
         """Say no more, and read what the client still sends, a bounded time."""
         if self._paused:
             self._read_on()
+        unsent = self.transport.get_write_buffer_size()
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._end_within(LINGER)
+        self._end_within(self.patience.body if unsent else LINGER)
+
+    def _say_no_more(self, asked: Asked) -> None:
+        """A client that counts on another request may be sending it: a reset could cost it the answer (rule 4)."""
+        if (asked.keeps_alive or self._paused) and self.transport.can_write_eof():
+            self._linger()
+        else:
+            self._close()
 
     def _close(self) -> None:
         self.transport.close()
@@ -359,5 +418,6 @@ class Downstream(asyncio.Protocol):
 
     def _end_within(self, seconds: float) -> None:
         self._ends = self._clock() + seconds
+        self._stuck_bytes = self.transport.get_write_buffer_size()
         if not self._gone:
             self._watch.add(self, self._ends)

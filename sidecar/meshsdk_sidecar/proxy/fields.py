@@ -17,7 +17,7 @@ from meshsdk.wire.http1.body import BodyWriter
 from meshsdk.wire.http1.replies import status_line
 from meshsdk.wire.http1.requests import Asked
 
-__all__ = ["ReplyHead", "RequestHead", "reply_head", "request_head"]
+__all__ = ["ReplyHead", "RequestHead", "interim_head", "reply_head", "request_head", "trailing"]
 
 _PLAIN, _DROPPED, _CONNECTION, _HOST, _LENGTH, _TIMEOUT, _KEY = range(7)
 _SPECIAL = {
@@ -39,20 +39,27 @@ _SPECIAL = {
     b"idempotency-key": _KEY,
 }
 
+# RFC 9110, 6.5.1: in a trailer they would come too late, or mean something else than in the head.
+_NO_TRAILERS = frozenset({_DROPPED, _CONNECTION, _HOST, _LENGTH})
+
 _AS_IT_CAME = frozenset({_PLAIN, _LENGTH})
 
-# What is known of names seen before, in every spelling; bounded, as names come from outside.
-_names: dict[bytes, int] = {}
-_REMEMBERED = 500
+
+class _Names(dict[bytes, int]):
+    """What is known of names seen before, in every spelling; bounded, as names come from outside."""
+
+    _MOST = 500
+
+    def __missing__(self, name: bytes) -> int:
+        kind = _SPECIAL.get(name.lower(), _PLAIN)
+        if len(self) < self._MOST:
+            self[name] = kind
+        return kind
+
+
+_names = _Names()
 
 _ORDINARY_OPTIONS = frozenset({b"keep-alive", b"close", b"upgrade", b"te", b""})
-
-
-def _learn(name: bytes) -> int:
-    kind = _SPECIAL.get(name.lower(), _PLAIN)
-    if len(_names) < _REMEMBERED:
-        _names[name] = kind
-    return kind
 
 
 @dataclass(slots=True)
@@ -83,26 +90,32 @@ def request_head(asked: Asked, target: bytes, *, upgrade: bool = False) -> Reque
     keyed = False
     known = _names
     for name, value in asked.fields:
-        kind = known.get(name)
-        if kind is None:
-            kind = _learn(name)
+        kind = known[name]
         if kind in _AS_IT_CAME:
             lines.append(b"%b: %b\r\n" % (name, value))
         elif kind == _CONNECTION:
             _options(value, named)
         elif kind == _TIMEOUT:
             timeouts.append((name.lower(), value))
-        elif kind == _KEY:
-            keyed = True
-            lines.append(b"%b: %b\r\n" % (name, value))
+        elif kind != _DROPPED:  # Host is that of an absolute target, where there is one
+            keyed |= kind == _KEY
+            lines.append(b"%b: %b\r\n" % (name, value if kind == _KEY else asked.host or b""))
+    if asked.version == "1.0":
+        _modernise(lines, asked, named)
     if named:
         lines = _without(lines, named)
-    lines.insert(1, b"Host: %b\r\n" % (asked.host or b""))
     if asked.length == Framing.CHUNKED:
         lines.append(b"Transfer-Encoding: chunked\r\n")
     if upgrade:
         lines.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % asked.upgrade)
     return RequestHead(b"".join(lines), timeouts, keyed)
+
+
+def _modernise(lines: list[bytes], asked: Asked, named: set[bytes]) -> None:
+    """A request of HTTP/1.0 is sent on as 1.1, which needs a Host; `Expect` was not there then (RFC 9110, 10.1.1)."""
+    named.add(b"expect")
+    if not any(line[:5].lower() == b"host:" for line in lines):
+        lines.insert(1, b"Host: %b\r\n" % (asked.host or b""))
 
 
 @dataclass(slots=True)
@@ -126,7 +139,7 @@ def reply_head(reply: Incoming, asked: Asked, *, keep: bool) -> ReplyHead:
     Args:
         keep: whether the connection is to be kept, if it can be.
     """
-    lines, sized = _reply_lines(reply)
+    lines, sized = _lines(reply.status, reply.reason, reply.headers)
     body = None
     if not (sized or _bodiless(asked.method, reply.status)):
         body, keep = _frame(reply, asked, lines, keep)
@@ -139,19 +152,31 @@ def reply_head(reply: Incoming, asked: Asked, *, keep: bool) -> ReplyHead:
     return ReplyHead(b"".join(lines), body, keep)
 
 
-def _reply_lines(reply: Incoming) -> tuple[list[bytes], bool]:
+def interim_head(status: int, fields: list[tuple[bytes, bytes]]) -> bytes:
+    """An interim reply as it goes to the client."""
+    lines, _ = _lines(status, b"", fields)
+    return b"".join(lines) + b"\r\n"
+
+
+def trailing(trailers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The trailers of a reply that go on."""
+    if not trailers:
+        return trailers
+    return [pair for pair in trailers if _names[pair[0]] not in _NO_TRAILERS and pair[0].lower() != b"trailer"]
+
+
+def _lines(status: int, reason: bytes, fields: list[tuple[bytes, bytes]]) -> tuple[list[bytes], bool]:
     """The status line and the fields that go on, and whether the body's length is among them."""
-    lines = [status_line(reply.status, reply.reason)]
+    lines = [status_line(status, reason)]
     named: set[bytes] = set()
     sized = False
     known = _names
-    for name, value in reply.headers:
-        kind = known.get(name)
-        if kind is None:
-            kind = _learn(name)
+    bare = status == 204 or status < 200  # RFC 9110, 8.6: no word about a length
+    for name, value in fields:
+        kind = known[name]
         if kind == _CONNECTION:
             _options(value, named)
-        elif kind != _DROPPED:
+        elif kind != _DROPPED and not (bare and kind == _LENGTH):
             sized |= kind == _LENGTH
             lines.append(b"%b: %b\r\n" % (name, value))
     return _without(lines, named) if named else lines, sized

@@ -20,12 +20,13 @@ from meshsdk.errors import BadReply, CallError, DeadlineExceeded
 from meshsdk.wire.aio.connection import Connection, Receiver
 from meshsdk.wire.aio.pool import Waiter
 from meshsdk.wire.engine import Bounds
+from meshsdk.wire.failures import lost
 from meshsdk.wire.http1 import Incoming
 from meshsdk.wire.http1.body import BodyWriter
 from meshsdk.wire.retry_after import retry_after
 from meshsdk_sidecar.proxy.downstream import Downstream, Work
-from meshsdk_sidecar.proxy.fields import RequestHead, reply_head
-from meshsdk_sidecar.proxy.tunnel import Tunnel, TunnelEnd
+from meshsdk_sidecar.proxy.fields import RequestHead, interim_head, reply_head, trailing
+from meshsdk_sidecar.proxy.tunnel import RIGHT_LOST, Tunnel, TunnelEnd
 
 if TYPE_CHECKING:
     from meshsdk.core.cluster import Cluster
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["REPLAY", "Forwarding", "status_of"]
 
 REPLAY = 64 * 1024
-
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 def status_of(error: CallError) -> int:
@@ -217,6 +216,11 @@ class Forwarding(Receiver, Work):
 
     # --- what the client's connection calls -----------------------------------------------------------
 
+    @property
+    def begun(self) -> bool:
+        """Whether bytes of the answer are out; interim ones leave it open which."""
+        return self._relaying
+
     def more(self) -> None:
         """More of the request's body has come; or of requests behind it."""
         connection = self._connection
@@ -261,6 +265,16 @@ class Forwarding(Receiver, Work):
 
     # --- what the connection to the instance calls ----------------------------------------------------
 
+    def interim(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """An interim reply has come; clients of HTTP/1.0 know none (RFC 9110, 15.2), and 100 is told once if asked."""
+        if self._over or self._asked.version != "1.1":
+            return
+        if status == 100:
+            if self._continued or not self._asked.expects or self._asked.complete:
+                return
+            self._continued = True
+        self._down.transport.write(interim_head(status, headers))
+
     def progressed(self) -> None:
         """Something of the reply has come."""
         if self._over:
@@ -271,9 +285,6 @@ class Forwarding(Receiver, Work):
             self._relay(connection)
         elif self.status:
             self._headed(connection)
-        elif connection.reader.continued and not self._continued:
-            self._continued = True
-            self._down.transport.write(_CONTINUE)
 
     def writable(self) -> None:
         """The instance takes more of the request."""
@@ -300,6 +311,10 @@ class Forwarding(Receiver, Work):
 
     def _headed(self, connection: Connection) -> None:
         status = self.status
+        if status == 101 and not (self._asked.upgrade and self._asked.complete):
+            connection.abort()
+            self.failed(Failure(Phase.REPLY_STARTED, "protocol", "the reply is 101, and nobody asked for an upgrade"))
+            return
         pause = retry_after(self.headers) if status >= 400 else None
         verdict = self._exchange.answered(self._attempt, status, pause)
         if isinstance(verdict, Retry):
@@ -316,7 +331,8 @@ class Forwarding(Receiver, Work):
         if self.complete and not connection.carries(self):  # the ordinary case: all of it at once
             pieces = self.pieces
             if self._body is not None:
-                down.transport.write(head.data + self._body.piece(b"".join(pieces)) + self._body.end(self.trailers))
+                data = self._body.piece(b"".join(pieces)) + self._body.end(trailing(self.trailers))
+                down.transport.write(head.data + data)
             elif asked.method == b"HEAD" or not pieces:
                 down.transport.write(head.data)
             else:
@@ -338,7 +354,7 @@ class Forwarding(Receiver, Work):
                     connection.hold()
         if self.complete and not connection.carries(self):
             if self._body is not None:
-                self._down.transport.write(self._body.end(self.trailers))
+                self._down.transport.write(self._body.end(trailing(self.trailers)))
             self._finish()
 
     def _finish(self) -> None:
@@ -395,12 +411,13 @@ class Forwarding(Receiver, Work):
             to_right=surplus,
         )
 
-    def _untunnelled(self, _: TunnelEnd) -> None:
-        over, self._over = self._over, True
+    def _untunnelled(self, end: TunnelEnd) -> None:
+        self._over = True
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.abort()
-        self._exchange.finished(self._attempt)
-        self._settle(101)
-        if not over:
-            self._down.let_go()
+        broken = end.why == RIGHT_LOST
+        failure = lost(Phase.REPLY_STARTED, in_body=True, error=end.error) if broken else None
+        self._exchange.finished(self._attempt, failure)
+        self._settle(101, None if failure is None else self._exchange.error(failure))
+        self._down.let_go()

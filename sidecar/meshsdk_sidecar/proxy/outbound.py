@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from meshsdk.wire.http1.requests import Asked, Refused
     from meshsdk_sidecar.proxy.plane import Plane
 
-__all__ = ["Misdirected", "OutboundDoor", "idempotent", "path_of"]
+__all__ = ["Misdirected", "OutboundDoor", "idempotent", "origin", "path_of"]
 
 log = logging.getLogger("meshsdk.sidecar")
 
@@ -123,7 +123,9 @@ class OutboundDoor:
         absolute = target[0] != 0x2F and target != b"*"
         scheme = b"http"
         if absolute:
-            scheme, target = _origin(target)
+            scheme, target = origin(target)
+            if asked.method == b"OPTIONS" and target == b"/" and asked.target[-1] != 0x2F:
+                target = b"*"  # RFC 9112, 3.2.4
         if name is None:
             host = asked.host
             if host is None:
@@ -205,13 +207,11 @@ def _not_http(scheme: bytes, host: bytes) -> Misdirected:
     )
 
 
-def _origin(target: bytes) -> tuple[bytes, bytes]:
-    """Scheme and path of an absolute target."""
+def origin(target: bytes) -> tuple[bytes, bytes]:
+    """Scheme and path of an absolute target, the query with it."""
     scheme, _, rest = target.partition(b"://")
-    _, slash, path = rest.partition(b"/")
-    if not slash and b"?" in rest:
-        return scheme.lower(), b"/?" + rest.partition(b"?")[2]
-    return scheme.lower(), b"/" + path
+    path, mark, query = rest.partition(b"?")
+    return scheme.lower(), b"/" + path.partition(b"/")[2] + mark + query
 
 
 def _is_local(name: str, here: str) -> bool:

@@ -1,0 +1,170 @@
+"""A plane on real sockets, with an app behind it and services that are that app."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from meshsdk.core.events import CallEnded, Event
+from meshsdk.core.plan import Plan
+from meshsdk.policy.effective import DEFAULTS
+from meshsdk.server.guard import Guard
+from meshsdk.server.inbound import Intake
+from meshsdk.telemetry.requests import RequestEnded, RequestStarted
+from meshsdk.telemetry.tracing import Tracing
+from meshsdk.testing import StaticDirectory
+from meshsdk.wire.aio.pool import Pools
+from meshsdk_sidecar.config import Config, LimitsSection, Service, Upstream
+from meshsdk_sidecar.proxy.plane import Parts, Plane
+from tests.sidecar.proxy.ends import App, Client, Script, echoing, until
+
+# Nothing of chance: retries follow at once, and no instance is set aside unless a test is about that.
+PLAN = replace(
+    DEFAULTS,
+    retries=replace(DEFAULTS.retries, backoff_base=0.0, backoff_max=0.0),
+    outlier=replace(DEFAULTS.outlier, consecutive_failures=0, success_rate=0.0),
+    breaker=replace(DEFAULTS.breaker, consecutive_failures=0),
+)
+
+
+def plan(**sections: Any) -> Plan:
+    """`plan(retries={"attempts": 1})`."""
+    return replace(PLAN, **{name: replace(getattr(PLAN, name), **values) for name, values in sections.items()})
+
+
+class Rig:
+    """The plane, its app (service `app`, and what is behind the way in), and what was told.
+
+    Attributes:
+        events: of the core.
+        served: requests that came in.
+    """
+
+    def __init__(
+        self,
+        script: Script = echoing,
+        *,
+        policy: Plan = PLAN,
+        own: Plan = PLAN,
+        limits: dict[str, Any] | None = None,
+        guard: Guard | None = None,
+        upstream: bool = False,
+    ) -> None:
+        self.app = App(script)
+        self.policy = policy
+        self.own = own
+        self.events: list[Event] = []
+        self.served: list[RequestStarted | RequestEnded] = []
+        self._limits = limits or {}
+        self._guard = guard
+        self._upstream = upstream
+        self.clients: list[Client] = []
+
+    async def open(self) -> Rig:
+        await self.app.open()
+        self.directory = StaticDirectory(
+            {"app": [self.app.address]}, plan=self.policy, sink=self.events.append, rng=random.Random(7)
+        )
+        tracing = Tracing()
+        self.intake = Intake(clock=time.monotonic, tracing=tracing, sink=self.served.append, guard=self._guard)
+        listening = {name: socket.create_server(("127.0.0.1", 0), backlog=4096) for name in self._listeners()}
+        self.out, self.into = (listening[name].getsockname()[1] for name in ("outbound", "inbound"))
+        upstreams = [Upstream(service="app", port=80)] if self._upstream else []
+        config = Config(
+            service=Service(name="web", port=self.app.port),
+            limits=LimitsSection(**self._limits),
+            upstreams=tuple(upstreams),
+        )
+        self.plane = Plane(config, self._parts())
+        await self.plane.open({config.upstreams[0].name if n == "up" else n: [s] for n, s in listening.items()})
+        self.up = listening["up"].getsockname()[1] if self._upstream else 0
+        return self
+
+    def _listeners(self) -> list[str]:
+        return ["outbound", "inbound"] + ["up"] * self._upstream
+
+    def _parts(self) -> Parts:
+        async def ready() -> None:
+            pass
+
+        return Parts(
+            services=self.directory,
+            secure=None,
+            generation=lambda: 0,
+            ready=ready,
+            intake=self.intake,
+            own_plan=lambda: self.own,
+            context=lambda: None,
+            sink=self.events.append,
+        )
+
+    async def close(self) -> None:
+        for client in self.clients:
+            client.reset()
+        await self.plane.close()
+        await self.app.close()
+        await asyncio.sleep(0)
+
+    async def client(self, way: str = "out", **options: Any) -> Client:
+        """Connect; `way` is `out` or `in`."""
+        client = await Client.open(self.out if way == "out" else self.into, **options)
+        self.clients.append(client)
+        return client
+
+    # --- what came of it ------------------------------------------------------------------------------
+
+    @property
+    def ended(self) -> list[CallEnded]:
+        return [event for event in self.events if isinstance(event, CallEnded)]
+
+    @property
+    def requests_ended(self) -> list[RequestEnded]:
+        return [event for event in self.served if isinstance(event, RequestEnded)]
+
+    @property
+    def started(self) -> int:
+        return sum(isinstance(event, RequestStarted) for event in self.served)
+
+    @property
+    def cluster(self) -> Any:
+        return self.directory.cluster("app")
+
+    def idle(self) -> bool:
+        """Nothing is held for anybody."""
+        clusters = [self.cluster, *self.plane._egress.values()]
+        clusters += [self.plane._app] if self.plane._app is not None else []
+        return (
+            all(cluster.in_flight == 0 and cluster.pending == 0 for cluster in clusters)
+            and self.intake.in_flight == 0
+            and self.plane.in_flight == 0
+            and self.started == len(self.requests_ended)
+            and all(not busy for busy in self._busy())
+        )
+
+    async def settled(self) -> None:
+        """Wait until everybody let go of everything: each client's connection, and each request's."""
+        try:
+            await until(lambda: self.idle() and not self.plane._open)
+        except AssertionError:
+            raise AssertionError(self.state()) from None
+
+    def state(self) -> str:
+        return (
+            f"in flight {self.cluster.in_flight}, app {self.plane._app and self.plane._app.in_flight}, "
+            f"intake {self.intake.in_flight}, plane {self.plane.in_flight}, open {len(self.plane._open)}, "
+            f"requests {self.started} begun, {len(self.requests_ended)} ended, carrying {list(self._busy())}"
+        )
+
+    def _busy(self) -> Iterator[int]:
+        """Connections of each pool that carry something, or leak."""
+        for pools in (self.plane.pools, self.plane.app_pools):
+            yield from (len(pool._open) - len(pool._idle) + len(pool._waiting) for pool in _pools(pools))
+
+
+def _pools(pools: Pools) -> list[Any]:
+    return [*pools._pools.values(), *pools.retired]
