@@ -13,7 +13,7 @@ import httpx2
 
 from benchmarks.servers import Stage, identity
 from meshsdk.client import AsyncMeshTransport, MeshTransport, async_client, client
-from meshsdk.client.securing import TLS_META, Securing
+from meshsdk.identity.securing import TLS_META, Securing
 from meshsdk.core.model import Endpoint, Snapshot
 from meshsdk.core.plan import Plan
 from meshsdk.policy.effective import DEFAULTS

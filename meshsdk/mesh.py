@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
-from meshsdk import client as clients
-from meshsdk.client.readings import readings_of
-from meshsdk.client.securing import Securing
 from meshsdk.config import Settings, load
 from meshsdk.discovery import Directory, ServiceStatus
 from meshsdk.discovery.background import Background
@@ -21,12 +19,14 @@ from meshsdk.identity.contexts import consul_context
 from meshsdk.identity.holder import Identity
 from meshsdk.identity.providers.consul import ConsulProvider
 from meshsdk.identity.providers.files import FileProvider
+from meshsdk.identity.securing import Securing
 from meshsdk.server.allow import narrowed
 from meshsdk.server.beginning import Source
 from meshsdk.server.server import Server, Who
 from meshsdk.telemetry import otel, threads
 from meshsdk.telemetry.access_log import AccessLog
 from meshsdk.telemetry.context import current, remaining_deadline
+from meshsdk.telemetry.gauges import readings_of
 from meshsdk.telemetry.instruments import Reading
 from meshsdk.telemetry.metrics import Metrics
 from meshsdk.telemetry.sinks import Fanout
@@ -37,12 +37,16 @@ from meshsdk_registry import Consul
 if TYPE_CHECKING:
     import httpx
 
+    from meshsdk import client as clients
     from meshsdk.client.library import AsyncClientLibrary, AsyncTransportLibrary, ClientLibrary, TransportLibrary
     from meshsdk.core.strategy import Stop, Wait
     from meshsdk.server.asgi import ASGIApp, MeshASGI
     from meshsdk.server.wsgi import MeshWSGI, WSGIApp
 
 __all__ = ["Mesh", "open_consul"]
+
+# `meshsdk.client.DEFAULT`, which is imported with the first client: a sidecar has none, and httpx is 8 MB.
+_ENGINE: Literal["meshsdk"] = "meshsdk"
 
 C = TypeVar("C")  # a client
 F = TypeVar("F", bound=Callable[..., Any])  # a handler
@@ -114,14 +118,10 @@ class Mesh:
     # --- calling others ---------------------------------------------------------------------------------------------
 
     @overload
-    def client(
-        self, *, library: ClientLibrary[C], engine: clients.EngineName = clients.DEFAULT, **options: Any
-    ) -> C: ...
+    def client(self, *, library: ClientLibrary[C], engine: clients.EngineName = _ENGINE, **options: Any) -> C: ...
     @overload
-    def client(
-        self, *, library: None = None, engine: clients.EngineName = clients.DEFAULT, **options: Any
-    ) -> httpx.Client: ...
-    def client(self, *, library: Any = None, engine: clients.EngineName = clients.DEFAULT, **options: Any) -> Any:
+    def client(self, *, library: None = None, engine: clients.EngineName = _ENGINE, **options: Any) -> httpx.Client: ...
+    def client(self, *, library: Any = None, engine: clients.EngineName = _ENGINE, **options: Any) -> Any:
         """An `httpx.Client` whose calls to mesh services follow the policy.
 
         Args:
@@ -132,41 +132,37 @@ class Mesh:
         Raises:
             ConfigError: an option that would have no effect or take calls away from the mesh, or another module.
         """
-        transport = clients.library(library).MeshTransport(
-            self.directory, tracing=self._tracing, security=self._securing, engine=engine
-        )
-        return clients.client(transport, **options)
+        made = _clients().library(library).MeshTransport
+        transport = made(self.directory, tracing=self._tracing, security=self._securing, engine=engine)
+        return _clients().client(transport, **options)
 
     @overload
     def async_client(
-        self, *, library: AsyncClientLibrary[C], engine: clients.EngineName = clients.DEFAULT, **options: Any
+        self, *, library: AsyncClientLibrary[C], engine: clients.EngineName = _ENGINE, **options: Any
     ) -> C: ...
     @overload
     def async_client(
-        self, *, library: None = None, engine: clients.EngineName = clients.DEFAULT, **options: Any
+        self, *, library: None = None, engine: clients.EngineName = _ENGINE, **options: Any
     ) -> httpx.AsyncClient: ...
-    def async_client(self, *, library: Any = None, engine: clients.EngineName = clients.DEFAULT, **options: Any) -> Any:
+    def async_client(self, *, library: Any = None, engine: clients.EngineName = _ENGINE, **options: Any) -> Any:
         """An `httpx.AsyncClient` whose calls to mesh services follow the policy; as `client`."""
-        transport = clients.library(library).AsyncMeshTransport(
-            self.directory, tracing=self._tracing, security=self._securing, engine=engine
-        )
-        return clients.async_client(transport, **options)
+        made = _clients().library(library).AsyncMeshTransport
+        transport = made(self.directory, tracing=self._tracing, security=self._securing, engine=engine)
+        return _clients().async_client(transport, **options)
 
     @overload
     def transport(
-        self, *, library: TransportLibrary[T], engine: clients.EngineName = clients.DEFAULT, egress: T | None = None
+        self, *, library: TransportLibrary[T], engine: clients.EngineName = _ENGINE, egress: T | None = None
     ) -> T: ...
     @overload
     def transport(
         self,
         *,
         library: None = None,
-        engine: clients.EngineName = clients.DEFAULT,
+        engine: clients.EngineName = _ENGINE,
         egress: httpx.BaseTransport | None = None,
     ) -> clients.MeshTransport: ...
-    def transport(
-        self, *, library: Any = None, engine: clients.EngineName = clients.DEFAULT, egress: Any = None
-    ) -> Any:
+    def transport(self, *, library: Any = None, engine: clients.EngineName = _ENGINE, egress: Any = None) -> Any:
         """A transport for an `httpx.Client` of your own.
 
         Args:
@@ -178,7 +174,7 @@ class Mesh:
         Raises:
             ConfigError: one of them is not what is asked for here.
         """
-        made = clients.library(library).MeshTransport
+        made = _clients().library(library).MeshTransport
         return made(self.directory, tracing=self._tracing, security=self._securing, engine=engine, egress=egress)
 
     @overload
@@ -186,7 +182,7 @@ class Mesh:
         self,
         *,
         library: AsyncTransportLibrary[T],
-        engine: clients.EngineName = clients.DEFAULT,
+        engine: clients.EngineName = _ENGINE,
         egress: T | None = None,
     ) -> T: ...
     @overload
@@ -194,14 +190,12 @@ class Mesh:
         self,
         *,
         library: None = None,
-        engine: clients.EngineName = clients.DEFAULT,
+        engine: clients.EngineName = _ENGINE,
         egress: httpx.AsyncBaseTransport | None = None,
     ) -> clients.AsyncMeshTransport: ...
-    def async_transport(
-        self, *, library: Any = None, engine: clients.EngineName = clients.DEFAULT, egress: Any = None
-    ) -> Any:
+    def async_transport(self, *, library: Any = None, engine: clients.EngineName = _ENGINE, egress: Any = None) -> Any:
         """A transport for an `httpx.AsyncClient` of your own; as `transport`."""
-        made = clients.library(library).AsyncMeshTransport
+        made = _clients().library(library).AsyncMeshTransport
         return made(self.directory, tracing=self._tracing, security=self._securing, engine=engine, egress=egress)
 
     # --- being called -----------------------------------------------------------------------------------------------
@@ -352,6 +346,10 @@ class Mesh:
             cluster = self.directory.peek(status.service)
             if cluster is not None:
                 yield from readings_of(cluster)
+
+
+def _clients() -> Any:
+    return importlib.import_module("meshsdk.client")
 
 
 def _identity(settings: Settings) -> Identity | None:

@@ -23,11 +23,11 @@ from meshsdk.client.errors import Errors, InvalidRequest, InvalidUrl, errors_of
 from meshsdk.client.names import NoName, mesh_service
 from meshsdk.client.outgoing import facts
 from meshsdk.client.response import AsyncResponse, Response
-from meshsdk.client.securing import TLS_META, Securing
 from meshsdk.client.tries import AsyncTries, Tries
 from meshsdk.core.model import Endpoint, Snapshot
 from meshsdk.drive import adrive, drive
 from meshsdk.errors import CallError, ConfigError
+from meshsdk.identity.securing import TLS_META, Securing
 from meshsdk.telemetry.context import remaining_deadline
 from meshsdk.telemetry.tracing import CallSpan, Tracing
 from meshsdk.wire import engine as wire

@@ -16,10 +16,12 @@ import random
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-
-import httpx
+from typing import TYPE_CHECKING
 
 from meshsdk.tokens.keys import MAX_BYTES, BadKeys, KeySet, read_keys
+
+if TYPE_CHECKING:
+    import httpx
 
 __all__ = ["KeySource"]
 
@@ -94,6 +96,8 @@ class KeySource:
     # --- a URL ------------------------------------------------------------------------------------------
 
     async def _follow_url(self) -> None:
+        import httpx  # 8 MB, which a process whose policy asks for no tokens does without
+
         pause = _FIRST_PAUSE
         # No redirects: whom the policy names is asked. Trusted is whom this machine trusts, private roots included.
         tls = ssl.create_default_context()

@@ -11,13 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
-from consul.callback import CB
-
 from meshsdk_registry import connect_json
 from meshsdk_registry.connect_model import Intention, Leaf, Permission, Roots
 from meshsdk_registry.errors import Conflict, Missing, Rejected
 from meshsdk_registry.model import Answer
 from meshsdk_registry.names import check_service
+from meshsdk_registry.pyconsul import CB
 from meshsdk_registry.session import Session, read
 
 __all__ = ["Connect"]

@@ -11,8 +11,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from consul.callback import CB
-
 from meshsdk_registry import decode
 from meshsdk_registry.connect import Connect
 from meshsdk_registry.errors import Missing, TooLarge
@@ -27,6 +25,7 @@ from meshsdk_registry.model import (
     Registration,
 )
 from meshsdk_registry.names import MAX_VALUE, check_key, check_prefix, check_registration, check_service
+from meshsdk_registry.pyconsul import CB
 from meshsdk_registry.session import duration, read
 
 __all__ = ["Consul"]

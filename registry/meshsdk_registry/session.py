@@ -9,11 +9,10 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from consul.callback import CB
-
 from meshsdk_registry.address import ConsulAddress
 from meshsdk_registry.index import MAX_WAIT
 from meshsdk_registry.model import Answer
+from meshsdk_registry.pyconsul import CB
 from meshsdk_registry.token import Token, token_source
 from meshsdk_registry.transport import PyConsul, Reply, Transport, misunderstood
 

@@ -1,4 +1,4 @@
-"""Carries py-consul's requests over one httpx.AsyncClient and turns every failure into a `RegistryError`.
+"""Hands py-consul's requests to a carrier, httpx as a rule, and turns every failure into a `RegistryError`.
 
 py-consul offers `HTTPClient` as its extension point; its own transports (requests, aiohttp) know no unix socket,
 forget the token on some requests, let CONSUL_HTTP_TOKEN override an explicit one, follow proxy variables and drop all
@@ -7,32 +7,38 @@ headers but the index.
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
-from consul import base
-from consul.exceptions import ConsulException
-
 from meshsdk_registry import errors
 from meshsdk_registry.address import ConsulAddress
+from meshsdk_registry.carrier import Answered, Carrier, Silence, Unanswered
 from meshsdk_registry.index import listen_for
+from meshsdk_registry.pyconsul import ConsulException, base
 from meshsdk_registry.refusals import refusal
 
-__all__ = ["MAX_CONNECTIONS", "PyConsul", "Reply", "Transport", "misunderstood", "unanswered"]
+__all__ = ["MAX_CONNECTIONS", "Making", "PyConsul", "Reply", "Transport", "carry_by", "misunderstood"]
 
 MAX_CONNECTIONS = 128
 """Of one process. The agent allows one address 200 (`limits.http_max_conns_per_client`): a second process still finds
 room."""
 
-HUNG_UP_AT_ONCE = 1.0
-"""Seconds: the agent closes a connection over its limit on arrival; a blocking query cut off later is something
-else."""
-
 Params = Sequence[tuple[str, Any]]
+
+
+Making = Callable[[ConsulAddress, ssl.SSLContext | None, float, int], Carrier]
+"""Makes a carrier: where Consul is; for https, None for the system's authorities; seconds for connecting and for
+writing; how many connections there may be."""
+
+_making: Making | None = None
+
+
+def carry_by(making: Making | None) -> None:
+    """Let clients of Consul that are made from now on, in this process, use another carrier; None is httpx again."""
+    global _making
+    _making = making
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,32 +50,8 @@ class Reply:
     source: str
 
 
-class _Trace:
-    """Notes whether a request opened a connection of its own and whether an answer began: httpcore tells."""
-
-    def __init__(self, now: float) -> None:
-        self.started = now
-        self.fresh = False
-        self.answered = False
-
-    async def __call__(self, event: str, _info: Mapping[str, Any]) -> None:
-        if event in {"connection.connect_tcp.complete", "connection.connect_unix_socket.complete"}:
-            self.fresh = True
-        elif event == "http11.receive_response_headers.complete":
-            self.answered = True
-
-    def hung_up(self, error: Exception, now: float) -> bool:
-        """Whether a connection of the request's own was closed on arrival, without a word."""
-        closed = isinstance(error, httpx.ReadError | httpx.WriteError) or "disconnected" in str(error)
-        return closed and self.fresh and not self.answered and now - self.started < HUNG_UP_AT_ONCE
-
-    def not_http(self, error: Exception) -> bool:
-        """Whether what came back is not HTTP: another program listens there."""
-        return isinstance(error, httpx.RemoteProtocolError) and not self.answered and "disconnected" not in str(error)
-
-
 class Transport(base.HTTPClient):
-    """py-consul's HTTP client on httpx: each method returns an awaitable of a `Reply`.
+    """py-consul's HTTP client on a carrier: each method returns an awaitable of a `Reply`.
 
     Args:
         address: where Consul listens.
@@ -87,17 +69,7 @@ class Transport(base.HTTPClient):
         self._address = address
         self._token = token
         self._timeout = timeout
-        self._client = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(
-                verify=_context(address, tls),
-                uds=address.socket,
-                trust_env=False,
-                limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=16, keepalive_expiry=30),
-            ),
-            # identity: nearly always loopback, where gzip of 1,000 instances costs more than it saves
-            headers={"Accept-Encoding": "identity", "User-Agent": "meshsdk"},
-            trust_env=False,
-        )
+        self._carrier = _carrier(address, tls, timeout, MAX_CONNECTIONS)
 
     def get(self, callback: Any, path: str, params: Any = None, headers: Any = None, raw: bool = False) -> Any:  # noqa: ARG002
         """See `request`."""
@@ -117,7 +89,7 @@ class Transport(base.HTTPClient):
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.aclose()
+        await self._carrier.aclose()
 
     async def request(
         self,
@@ -135,38 +107,28 @@ class Transport(base.HTTPClient):
         """
         answer = await self._send(method, path, params, data)
         what = f"{method} {path}"
-        missing_value = answer.status_code == 404 and "X-Consul-Index" in answer.headers
-        if not answer.is_success and not missing_value:
-            raise refusal(self._address.url, what, answer.status_code, answer.text)
+        missing_value = answer.status == 404 and "X-Consul-Index" in answer.fields
+        if not 200 <= answer.status < 300 and not missing_value:
+            raise refusal(self._address.url, what, answer.status, answer.text)
         source = f"{what} at {self._address.url}"
         try:
-            value = callback(base.Response(answer.status_code, answer.headers, answer.text))
+            value = callback(base.Response(answer.status, answer.fields, answer.text))
         except (ConsulException, ValueError, TypeError, LookupError, AttributeError) as error:
             raise misunderstood(source, error) from error
-        return Reply(value, answer.headers, source)
+        return Reply(value, answer.fields, source)
 
-    async def _send(self, method: str, path: str, params: Params, data: str | bytes | None) -> httpx.Response:
+    async def _send(self, method: str, path: str, params: Params, data: str | bytes | None) -> Answered:
         token = self._token()
-        clock = asyncio.get_running_loop().time
-        trace = _Trace(clock())
         patience = listen_for(_wait(params), self._timeout)
-        request = self._client.build_request(
-            method,
-            self.uri(path, list(params)),
-            content=data or None,
-            headers={"X-Consul-Token": token} if token else {},
-            timeout=httpx.Timeout(self._timeout, read=patience),
-            extensions={"trace": trace},
-        )
+        fields = {"X-Consul-Token": token} if token else {}
+        body = data.encode() if isinstance(data, str) else data or b""
         try:
-            # httpx bounds each read; a body that drips is bounded by the whole.
-            async with asyncio.timeout(patience + self._timeout):
-                return await self._client.send(request)
-        except (httpx.HTTPError, TimeoutError, OSError) as error:
+            return await self._carrier.send(method, self.uri(path, list(params)), fields, body, patience=patience)
+        except Unanswered as error:
             source = f"{method} {path} at {self._address.url}"
-            if trace.not_http(error):
-                raise misunderstood(source, error) from error
-            raise unanswered(source, error, hung_up=trace.hung_up(error, clock())) from error
+            if error.why is Silence.FOREIGN:
+                raise misunderstood(source, error.__cause__ or error) from error
+            raise _unanswered(source, error) from error
 
 
 class PyConsul(base.Consul):
@@ -186,7 +148,15 @@ class PyConsul(base.Consul):
         return self._transport
 
 
-def misunderstood(source: str, error: Exception) -> errors.Misunderstood:
+def _carrier(address: ConsulAddress, tls: ssl.SSLContext | None, timeout: float, connections: int) -> Carrier:
+    if _making is not None:
+        return _making(address, tls, timeout, connections)
+    from meshsdk_registry.over_httpx import HttpxCarrier  # 8 MB that a process with another one does without
+
+    return HttpxCarrier(address, tls, timeout, connections)
+
+
+def misunderstood(source: str, error: BaseException) -> errors.Misunderstood:
     """Return the error for an answer that is not what Consul documents, such as an HTML page."""
     return errors.Misunderstood(
         f"{source}: the answer is not Consul's ({error.__class__.__name__}: {str(error)[:200]})."
@@ -194,41 +164,20 @@ def misunderstood(source: str, error: Exception) -> errors.Misunderstood:
     )
 
 
-def unanswered(source: str, error: Exception, *, hung_up: bool) -> errors.Unreachable:
-    """Return the error for a request that got no answer."""
-    if isinstance(error, httpx.PoolTimeout):
+def _unanswered(source: str, error: Unanswered) -> errors.Unreachable:
+    if error.why is Silence.CROWDED:
         return errors.TooManyConnections(
             f"{source}: all {MAX_CONNECTIONS} connections of this process to Consul are waiting. Watch fewer services."
         )
-    if hung_up:
+    if error.why is Silence.HUNG_UP:
         return errors.TooManyConnections(
             f"{source}: the agent closed a new connection without an answer. It allows one address 200 connections;"
             " raise limits.http_max_conns_per_client in Consul's configuration or run fewer processes."
         )
-    detail = str(error) or error.__class__.__name__
-    told = next(text for kind, text in _TOLD if isinstance(error, kind))
     remedy = "Start Consul there (`consul agent -dev` on a laptop), or correct the address."
-    return errors.Unreachable(f"{source}: {told} ({detail}). {remedy}")
-
-
-_TOLD: tuple[tuple[type[Exception], str], ...] = (
-    (httpx.ConnectTimeout, "no connection in time"),
-    (httpx.ConnectError, "nobody accepts connections"),
-    (httpx.TimeoutException, "no answer in time"),
-    (TimeoutError, "no complete answer in time"),
-    (httpx.ReadError, "the connection broke"),
-    (httpx.RemoteProtocolError, "the connection closed before the answer was complete"),
-    (Exception, "the request failed"),
-)
+    return errors.Unreachable(f"{source}: {error.why} ({error}). {remedy}")
 
 
 def _wait(params: Params) -> float:
     """Seconds of a query's `wait`, which this package always writes in milliseconds."""
     return float(dict(params).get("wait", "0ms").removesuffix("ms")) / 1000
-
-
-def _context(address: ConsulAddress, tls: ssl.SSLContext | None) -> ssl.SSLContext:
-    if tls is not None:
-        return tls
-    # Without https a bare context: loading the authorities takes 20 ms and nobody asks them.
-    return ssl.create_default_context() if address.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -14,8 +14,10 @@ from meshsdk.server.beginning import Beginning
 from meshsdk.server.guard import Guard
 from meshsdk.server.inbound import Intake
 from meshsdk_registry import Consul, Registration
+from meshsdk_registry.transport import carry_by
 from meshsdk_sidecar import kinds
 from meshsdk_sidecar.config import Config
+from meshsdk_sidecar.consul import WireCarrier
 from meshsdk_sidecar.proxy.plane import Parts
 
 __all__ = ["SidecarMesh"]
@@ -35,6 +37,7 @@ class SidecarMesh(Mesh):
     """
 
     def __init__(self, config: Config) -> None:
+        carry_by(WireCarrier)
         super().__init__(**config.overrides())
         self.config = config
         self.draining = False

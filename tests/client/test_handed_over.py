@@ -16,7 +16,7 @@ import pytest
 
 from meshsdk import Mesh as RealMesh
 from meshsdk.client import library
-from meshsdk.client.securing import TLS_META, Securing
+from meshsdk.identity.securing import TLS_META, Securing
 from meshsdk.client.transport_engine import AsyncTransportEngine, TransportEngine
 from meshsdk.core.model import Endpoint, Phase, Snapshot, TransportFailure
 from meshsdk.errors import BadReply, ConfigError, ConnectFailed, ConnectionLost, DeadlineExceeded

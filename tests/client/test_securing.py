@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from meshsdk.client.securing import TLS_META, Securing
+from meshsdk.identity.securing import TLS_META, Securing
 from meshsdk.core.model import Endpoint
 from meshsdk.wire.security import PeerRejected, Security
 

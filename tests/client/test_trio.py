@@ -19,7 +19,7 @@ import trio
 
 from meshsdk import Mesh as RealMesh
 from meshsdk.client import async_client, library
-from meshsdk.client.securing import Securing
+from meshsdk.identity.securing import Securing
 from meshsdk.errors import ConfigError, ConnectFailed, DeadlineExceeded
 from tests.client.colours import ONCE, QUICK, Mesh
 from tests.wire.scripted import Peer, Script, Server, after_request, answering, eventually, refusing_port, reply

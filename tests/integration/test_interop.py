@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from meshsdk import Mesh
-from meshsdk.client.securing import TLS_META, Securing
+from meshsdk.identity.securing import TLS_META, Securing
 from meshsdk.core.model import Endpoint, TransportFailure
 from meshsdk.wire.aio import AsyncioEngine
 from meshsdk.wire.engine import Request

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from meshsdk import Mesh
-from meshsdk.client.securing import TLS_META
+from meshsdk.identity.securing import TLS_META
 from tests.integration.interop import Certified
 from tests.integration.programs import ROOT, ConsulView, Program, Starter, until
 from tests.real_consul import RealConsul

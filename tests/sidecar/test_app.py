@@ -282,7 +282,8 @@ async def test_a_child_is_told_after_the_drain_calls_others_to_the_last_and_its_
     command = [sys.executable, "-c", CHILD, str(port), str(out), "7"]
     async with Consul(dev_agent.url) as consul, served(consul, hello), httpx.AsyncClient(trust_env=False) as http:
         service = f"name: legacy, port: {port}"
-        with begun(tmp_path, dev_agent.url, service, outbound=out, command=command) as sidecar:
+        more = {"outbound": out, "command": command, "more": "drain: {app: 15s}"}
+        with begun(tmp_path, dev_agent.url, service, **more) as sidecar:
             sidecar.until_ready()
             assert (await http.get(f"http://127.0.0.1:{sidecar.inbound}/")).text == "child"
             sidecar.process.terminate()
