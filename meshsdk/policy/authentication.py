@@ -151,8 +151,8 @@ class JwtSection(Section):
     )
     allow_preflight: bool = setting(
         False,
-        """`true` lets a browser's preflight (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) pass without a
-        token where one is required: it never brings one, and pages of other origins cannot call without its answer.
+        """`true` lets a browser's preflight (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) pass without
+        a token where one is required: it never brings one, and pages of other origins cannot call without its answer.
         Intentions and access rules hold for it all the same. `false` is the default, as in Envoy
         (`bypass_cors_preflight`): anybody can send what looks like one, and `required` is to mean every request until
         somebody says that the application's `OPTIONS` may be asked by all.""",

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from benchmarks import rotation
 from benchmarks.rotation import LIFETIME, OWN
 
 
-async def test_no_call_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The benchmark's two runs, short, rare and side by side.
-
-    With one worker, as the instance is registered when the first one has its certificate, and another may be called
-    before it has its own.
-    """
-    monkeypatch.setattr(rotation, "WORKERS", 1)
+async def test_no_call_fails() -> None:
+    """The benchmark's two runs, short, rare and side by side."""
     rotated, renewed = await asyncio.gather(
         rotation.on_consul(seconds=4.0, rate=50.0, rotations=1), rotation.on_dev_agent(seconds=5.5, rate=50.0)
     )

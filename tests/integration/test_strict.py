@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory, real_consul: RealConsul) -> 
     starter = Starter(consul, folder)
     try:
         config = f"{ROOT}/examples/flask/gunicorn.conf.py"
-        options = ("--config", config, "--threads", "4")  # one worker: see test_rotation.py
+        options = ("--config", config, "--workers", "2", "--threads", "4")
         programs = {
             "fastapi": starter.uvicorn(names["fastapi"], BACK=names["flask"], MESH_IDENTITY="consul"),
             "flask": starter.gunicorn(
@@ -114,3 +115,26 @@ def test_a_denied_caller_gets_403_and_the_log_names_the_rule(stage: Stage, kind:
     assert answer.status_code == 403
     assert "no guests" not in answer.text
     until(lambda: "no guests" in program.log, about=lambda: program.log)
+
+
+def test_recycled_workers_fail_no_call(stage: Stage, tmp_path: Path) -> None:
+    """A new worker takes handshakes from its first moment on: it waits for its certificate, and for the policy.
+
+    Preloaded, as calls follow each other so fast that both workers are away at once: a handshake then waits for as long
+    as an import takes, and `timeouts.connect` may be over before.
+    """
+    service = "it-strict-recycled"
+    stage.consul.policy(service, POLICY)
+    starter = Starter(stage.consul, tmp_path)
+    options = ("--config", f"{ROOT}/examples/flask/gunicorn.conf.py", "--workers", "2", "--threads", "4")
+    recycling = ("--max-requests", "20", "--max-requests-jitter", "5", "--preload")
+    try:
+        program = starter.gunicorn(service, *options, *recycling, MESH_IDENTITY="consul")
+        starter.wait()
+        until(lambda: stage.consul.passing(service), about=lambda: program.log)
+        with stage.mesh("caller") as mesh, mesh.client() as http, ThreadPoolExecutor(4) as threads:
+            answers = list(threads.map(lambda _: http.get(f"http://{service}/who"), range(240)))
+        assert {answer.status_code for answer in answers} == {200}, program.log
+        assert len({answer.json()["pid"] for answer in answers}) >= 5
+    finally:
+        starter.end()

@@ -122,8 +122,8 @@ async def ask(service: Service, method: str, headers: list[tuple[str, str]], *, 
             return await http.request(method, "/", headers=headers)
     with httpx.Client(
         transport=httpx.WSGITransport(MeshWSGI(wsgi_app, service.intake)), base_url="http://shop"
-    ) as other:
-        return other.request(method, "/", headers=headers)
+    ) as blocking:
+        return await asyncio.to_thread(blocking.request, method, "/", headers=headers)
 
 
 @both
