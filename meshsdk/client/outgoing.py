@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from meshsdk.core.model import Call
+from meshsdk.core.model import Call, Failure, Phase
 from meshsdk.wire.engine import Bounds, Request
 
 if TYPE_CHECKING:
@@ -94,6 +94,12 @@ class Outgoing(Request):
             self._most,
         )
 
+    def told(self, failure: Failure) -> Failure:
+        """A try's failure as the core must hear of it: what was taken of a stream is gone, whoever read it or not."""
+        if failure.phase <= Phase.NOT_WRITTEN and isinstance(self.body, _Once) and self.body.begun:
+            failure.phase = Phase.WRITTEN
+        return failure
+
 
 def _without_ours(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     # Lengths are compared first: nearly always they say that there is nothing to take out.
@@ -132,6 +138,10 @@ class _Once:
     def __init__(self, stream: Any, call: Call) -> None:
         self._stream = stream
         self._call = call
+
+    @property
+    def begun(self) -> bool:
+        return not self._call.replayable
 
     def __iter__(self) -> Iterator[bytes]:
         self._call.replayable = False

@@ -34,7 +34,7 @@ class Tries(Outgoing):
         try:
             reply = self.engine.send(endpoint, self, self.prepare(attempt, span.headers))
         except TransportFailure as error:
-            self.failure = error.failure
+            self.failure = self.told(error.failure)
             span.end(None, error.failure.kind)
             raise
         except BaseException:
@@ -60,7 +60,7 @@ class AsyncTries(Outgoing):
         try:
             reply = await self.engine.send(endpoint, self, self.prepare(attempt, span.headers))
         except TransportFailure as error:
-            self.failure = error.failure
+            self.failure = self.told(error.failure)
             span.end(None, error.failure.kind)
             raise
         except BaseException:
