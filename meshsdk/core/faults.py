@@ -9,6 +9,7 @@ __all__ = ["fault"]
 
 _BY_KIND: dict[str, type[CallError]] = {
     "connect-failure": ConnectFailed,
+    "tls": ConnectFailed,
     "reset": ConnectionLost,
     "timeout": DeadlineExceeded,
     "protocol": BadReply,
@@ -19,8 +20,11 @@ def fault(failure: Failure, late: bool) -> type[CallError]:
     """Name the error for `failure`; `late` is whether the attempt's or the call's time was over.
 
     A connection that took longer than `timeouts.connect` while there was time left is a failed connection, as in
-    Envoy (UF); waiting longer than any other limit is DeadlineExceeded (UT).
+    Envoy (UF); waiting longer than any other limit is DeadlineExceeded (UT). A certificate that was refused when the
+    request may have been read is a connection that was lost: nobody may take it for one that was never made.
     """
     if failure.kind == "timeout" and failure.phase == Phase.NOT_CONNECTED and not late:
         return ConnectFailed
+    if failure.kind == "tls" and failure.phase > Phase.NOT_WRITTEN:
+        return ConnectionLost
     return _BY_KIND[failure.kind]

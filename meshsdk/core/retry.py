@@ -4,7 +4,9 @@ Rule 1: a try that wrote no byte of the request is safe to repeat whatever the m
 that already took pieces of a one-shot body must report `Phase.WRITTEN`, as they cannot be taken twice.
 Rule 2: once written, a request is repeated only if it is idempotent (RFC 9110, 9.2.2) and its body can be sent again.
 Rule 3: a reply's head that came in part counts as no reply: rule 2 holds.
-Rule 4: the first reason that forbids is the one that is told, from the outcome's own to the circumstances'.
+Rule 4: a certificate that a peer refused in the handshake, or right after it, is a failed connection (rule 1): other
+instances may trust other authorities. One refused later, with the request perhaps read, is not tried again.
+Rule 5: the first reason that forbids is the one that is told, from the outcome's own to the circumstances'.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ def _not_listed(retries: Retries, outcome: int | Failure) -> str:
             return ""
         return "not-retried-status" if penalised(outcome) else "answered"
     unwritten = outcome.phase <= Phase.NOT_WRITTEN
-    broken = outcome.kind != "connect-failure"
+    broken = outcome.kind not in ("connect-failure", "tls")
     if (unwritten and retries.connect_failure) or (broken and retries.reset):
         return ""
     return f"not-retried-{outcome.kind}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 
 from meshsdk.core.model import Failure, Phase
@@ -16,14 +17,34 @@ __all__ = [
     "crowded",
     "late",
     "lost",
+    "refused",
     "stuck",
     "unconnected",
     "words",
 ]
 
 
+# RFC 8446, 6.2: what a peer answers to a certificate it does not take, or misses. OpenSSL names alerts by the version
+# that brought them, whatever the connection's own.
+_REFUSALS = frozenset(
+    {
+        "access denied",
+        "bad certificate",
+        "certificate expired",
+        "certificate required",
+        "certificate revoked",
+        "certificate unknown",
+        "unknown ca",
+        "unsupported certificate",
+    }
+)
+_ALERT = re.compile(r"(?:SSLV3|TLSV1|TLSV13)_ALERT_(\w+)")
+
+
 def unconnected(error: BaseException) -> Failure:
     """Connecting failed, the TLS handshake and the check of the peer included."""
+    if alert := _refusal(error):
+        return Failure(Phase.NOT_CONNECTED, "tls", alert, error)
     return Failure(Phase.NOT_CONNECTED, "connect-failure", words(error), error)
 
 
@@ -78,6 +99,41 @@ def lost(phase: Phase, in_body: bool, error: BaseException | None) -> Failure:
     else:
         when = "in the middle of the head" if phase == Phase.REPLY_STARTED else "before any reply"
     return Failure(phase, "reset", f"{how} {when}", error)
+
+
+def refused(
+    phase: Phase, error: BaseException | None, tls: ssl.SSLObject | ssl.SSLSocket | None, first: bool
+) -> Failure | None:
+    """The peer refused our certificate before any reply; None where `error` says nothing of the kind.
+
+    In TLS 1.3 a client is done with the handshake before the server has seen its certificate, so the refusal comes as
+    an alert after the first request is sent (RFC 8446, 4.4.2 and 6.2). The certificate is looked at before what
+    follows it is read, so that request was read by nobody. Later, or where certificates may be asked for after the
+    handshake (4.6.2, or a renegotiation of TLS 1.2), that is not known.
+
+    Args:
+        phase: how far the request at hand got.
+        error: that ended the connection.
+        tls: the connection's.
+        first: the request is the connection's first.
+    """
+    alert = _refusal(error)
+    if not alert or phase == Phase.REPLY_STARTED:
+        return None
+    unread = first and tls is not None and _ends_late(tls)
+    return Failure(min(phase, Phase.NOT_WRITTEN) if unread else phase, "tls", alert, error)
+
+
+def _ends_late(tls: ssl.SSLObject | ssl.SSLSocket) -> bool:
+    """Whether the server's end of the handshake comes after ours; `version()` says nothing after an alert."""
+    cipher = tls.cipher()
+    return cipher is not None and cipher[1] == "TLSv1.3" and not tls.context.post_handshake_auth
+
+
+def _refusal(error: BaseException | None) -> str:
+    found = _ALERT.fullmatch(getattr(error, "reason", None) or "") if isinstance(error, ssl.SSLError) else None
+    alert = found[1].replace("_", " ").lower() if found else ""
+    return f"the peer refused our certificate: alert {alert}" if alert in _REFUSALS else ""
 
 
 def breach(phase: Phase, error: Exception) -> Failure:

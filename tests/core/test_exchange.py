@@ -20,7 +20,7 @@ from meshsdk.errors import (
     NoEndpoint,
     Overloaded,
 )
-from tests.core.world import GARBLED, REFUSED, RESET, SLOW, World, endpoints, plan
+from tests.core.world import GARBLED, REFUSED, RESET, SLOW, UNTRUSTED, World, endpoints, plan
 
 
 def test_an_ordinary_call_is_told_once_and_leaves_nothing(world: World) -> None:
@@ -304,6 +304,8 @@ POST = {"method": "POST", "idempotent": False}
         (replace(RESET, phase=Phase.NOT_WRITTEN), POST, "reset"),
         (replace(RESET, phase=Phase.NOT_WRITTEN), {"method": "GET", "replayable": False}, "reset"),
         (RESET, {"method": "GET"}, "reset"),
+        (UNTRUSTED, POST, "tls"),
+        (replace(UNTRUSTED, phase=Phase.NOT_CONNECTED), POST, "tls"),
         (SLOW, {"method": "GET"}, "timeout"),
         (GARBLED, {"method": "GET"}, "protocol"),
     ],
@@ -323,6 +325,9 @@ def test_what_is_tried_again(world: World, failure: Failure, call: dict[str, obj
         (GARBLED, POST, {}, "not-idempotent", BadReply),
         (SLOW, {"method": "GET", "replayable": False}, {}, "body-not-replayable", DeadlineExceeded),
         (RESET, {"method": "GET"}, {"reset": False}, "not-retried-reset", ConnectionLost),
+        (replace(UNTRUSTED, phase=Phase.WRITTEN), {"method": "GET"}, {}, "not-retried-tls", ConnectionLost),
+        (UNTRUSTED, {"method": "GET"}, {"connect_failure": False}, "not-retried-tls", ConnectFailed),
+        (UNTRUSTED, {"method": "GET"}, {"attempts": 1}, "retries-off", ConnectFailed),
         (SLOW, {"method": "GET"}, {"reset": False}, "not-retried-timeout", DeadlineExceeded),
         (REFUSED, {"method": "GET"}, {"connect_failure": False}, "not-retried-connect-failure", ConnectFailed),
         (REFUSED, {"method": "GET"}, {"attempts": 1}, "retries-off", ConnectFailed),

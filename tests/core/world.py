@@ -26,6 +26,7 @@ PLAN = Plan(
 
 REFUSED = Failure(Phase.NOT_CONNECTED, "connect-failure", "connection refused", ConnectionRefusedError(111))
 RESET = Failure(Phase.WRITTEN, "reset", "closed the connection before any reply", ConnectionResetError(104))
+UNTRUSTED = Failure(Phase.NOT_WRITTEN, "tls", "the peer refused our certificate: alert unknown ca")
 SLOW = Failure(Phase.WRITTEN, "timeout", "no reply in time")
 GARBLED = Failure(Phase.REPLY_STARTED, "protocol", "not HTTP")
 

@@ -6,6 +6,8 @@ Rule 2  The receiver hears `progressed` after every piece that came, and exactly
 Rule 3  Once the last byte is here the connection is free again, whenever the receiver reads what it was given. Where a
         reply below 300 was complete before its request, the rest of the request is sent first.
 Rule 4  Whose fault an end is: see `wire.sockets.unread_by_peer` for what a closed connection proves.
+Rule 5  Under TLS the first request is not written while something is here to be read. It may be that our certificate
+        is refused (`wire.failures.refused`), and whoever writes to a peer that has closed hears of a reset only.
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ import asyncio
 import socket
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from meshsdk.core.model import Failure, Phase
+from meshsdk.wire.aio.ends import Owner, Receiver
 from meshsdk.wire.engine import Bounds
-from meshsdk.wire.failures import breach, late, lost, stuck
-from meshsdk.wire.http1 import Incoming, Limits, ProtocolError, ResponseReader
+from meshsdk.wire.failures import breach, late, lost, refused, stuck
+from meshsdk.wire.http1 import Limits, ProtocolError, ResponseReader
 from meshsdk.wire.sockets import prompt, quiet, unread_by_peer
 
 if TYPE_CHECKING:
@@ -34,37 +37,6 @@ LOW_WATER = HIGH_WATER // 2
 
 # A connection that was used a moment ago was seen open by the loop; one that was idle for longer is looked at.
 _SURE_FOR = 0.01
-
-
-class Receiver(Incoming):
-    """Whoever waits for a reply; the reply comes into it."""
-
-    __slots__ = ()
-
-    def progressed(self) -> None:
-        """Something has come; `status`, `pieces` and `complete` say what. Must not raise."""
-        raise NotImplementedError
-
-    def failed(self, failure: Failure) -> None:
-        """No more will come. Must not raise."""
-        raise NotImplementedError
-
-    def writable(self) -> None:
-        """The peer has read what was stuck; more of the request may be written. Must not raise."""
-
-
-class Owner:
-    """Who keeps a connection while it carries nothing: a pool."""
-
-    __slots__ = ()
-
-    def release(self, connection: Connection) -> None:
-        """It is free again."""
-        raise NotImplementedError
-
-    def gone(self, connection: Connection) -> None:
-        """It is closed; told once."""
-        raise NotImplementedError
 
 
 class Connection(asyncio.Protocol):
@@ -82,6 +54,7 @@ class Connection(asyncio.Protocol):
         uploading: the request's body is still being sent.
         last: the request at hand said that no other will follow.
         stuck: what was written lies here, because the peer does not read.
+        ended: why it was lost before it carried anything.
     """
 
     __slots__ = (
@@ -89,6 +62,7 @@ class Connection(asyncio.Protocol):
         "_clock",
         "_gone",
         "_heard_at",
+        "_held",
         "_owner",
         "_paused",
         "_phase",
@@ -99,6 +73,7 @@ class Connection(asyncio.Protocol):
         "_stuck_since",
         "_unstuck",
         "_watch",
+        "ended",
         "idle_since",
         "last",
         "opened",
@@ -116,6 +91,7 @@ class Connection(asyncio.Protocol):
         self.uploading = False
         self.last = False
         self.stuck = False
+        self.ended: Failure | None = None
         self._owner = owner
         self._watch = watch
         self._clock = clock
@@ -123,6 +99,7 @@ class Connection(asyncio.Protocol):
         self._bounds = Bounds()
         self._phase = Phase.NOT_WRITTEN
         self._gone = False
+        self._held = b""
         self._paused = False
         self._sent = 0
         self._sent_before = 0
@@ -136,6 +113,11 @@ class Connection(asyncio.Protocol):
     def alive(self) -> bool:
         """Neither end has closed, as far as is known."""
         return not self._gone and not self.transport.is_closing()
+
+    @property
+    def startable(self) -> bool:
+        """A request may be given to it. Where a new connection is just ending, that request's receiver hears why."""
+        return self.alive or not (self._sent or self._gone)
 
     def carries(self, receiver: Receiver) -> bool:
         """Whether the exchange that `receiver` waits for is still under way."""
@@ -165,13 +147,34 @@ class Connection(asyncio.Protocol):
             self._heard_at = self._clock()
             due = min(due, self._heard_at + bounds.read)
         self._watch.add(self, due)
+        if not sent and self._in_doubt():
+            self._phase = Phase.NOT_WRITTEN
+            self._held = data
+            asyncio.get_running_loop().call_soon(self._write_held, receiver)
+            return
         self._phase = Phase.WRITTEN
         self.transport.write(data)
 
     def write(self, data: bytes) -> None:
         """Send more of the request's body."""
         self._sent += len(data)
+        if self._held:
+            self._held += data
+            return
         self.transport.write(data)
+
+    def _in_doubt(self) -> bool:
+        """It is ending, or may be: under TLS something has come; mostly the tickets of a server that takes us."""
+        transport = self.transport
+        if transport.is_closing():
+            return True
+        return transport.get_extra_info("ssl_object") is not None and not quiet(transport.get_extra_info("socket"))
+
+    def _write_held(self, receiver: Receiver) -> None:
+        held, self._held = self._held, b""
+        if self._receiver is receiver and self.alive:
+            self._phase = Phase.WRITTEN
+            self.transport.write(held)
 
     async def unstuck(self) -> None:
         """Wait until the peer has read enough of what was written, or the connection is gone."""
@@ -346,6 +349,8 @@ class Connection(asyncio.Protocol):
             self._finish(receiver)
         elif receiver is not None:
             self._lose(receiver, exc)
+        else:
+            self.ended = self._refused(exc) or self.ended
         self._leave()
 
     # --- ends -----------------------------------------------------------------------------------------
@@ -365,7 +370,10 @@ class Connection(asyncio.Protocol):
         receiver.progressed()
 
     def _lose(self, receiver: Receiver, error: Exception | None) -> None:
-        self._fail(lost(self._phase, receiver.status != 0, error))
+        self._fail(self._refused(error) or lost(self._phase, receiver.status != 0, error))
+
+    def _refused(self, error: Exception | None) -> Failure | None:
+        return refused(self._phase, error, self.transport.get_extra_info("ssl_object"), first=not self._sent_before)
 
     def _unread(self) -> bool:
         """Only in clear text is what was sent also what was acknowledged."""
@@ -385,10 +393,8 @@ class Connection(asyncio.Protocol):
         if self._gone:
             return
         self._gone = True
+        if not (self._sent or self.ended):
+            self.ended = lost(Phase.NOT_WRITTEN, in_body=False, error=None)
         self.reader.close()
         self.resume_writing()
         self._owner.gone(self)
-
-    def peer(self, name: str) -> Any:
-        """What asyncio knows of the transport by that name."""
-        return self.transport.get_extra_info(name)

@@ -143,8 +143,10 @@ class _Ticket(Waiter):
 async def _wait(pool: Pool, bounds: Bounds) -> Connection:
     while True:
         connection = await _Ticket.wait(pool, bounds)
-        if connection.alive:  # else it closed between being granted and being noticed
+        if connection.startable:
             return connection
+        if connection.ended is not None:  # else it was an older one, and closed between being granted and being noticed
+            raise TransportFailure(connection.ended)
 
 
 def _start(connection: Connection, request: Request, head: Head, bounds: Bounds) -> AsyncioReply:

@@ -248,7 +248,7 @@ class Pool(Owner):
         bound = asyncio.timeout(_none_if_inf(min(left, bounds.connect)))
         try:
             async with bound:
-                return await dial(self.endpoint, home.secure(self.endpoint, self.service), self._make)
+                connection = await dial(self.endpoint, home.secure(self.endpoint, self.service), self._make)
         except TimeoutError as error:
             if not bound.expired():
                 return unconnected(error)  # the system's own patience ended
@@ -257,6 +257,7 @@ class Pool(Owner):
             return late(Phase.NOT_CONNECTED, in_body=False, overdue=True)
         except Exception as error:  # noqa: BLE001 - what the caller's `secure` or check raises is for whoever waits
             return unconnected(error)
+        return connection.ended or connection
 
     def _make(self) -> Connection:
         home = self._home

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable
 from math import ceil, inf
 
 from meshsdk.core.model import Endpoint, Failure, Phase, TransportFailure
-from meshsdk.wire.blocking.dial import dial
+from meshsdk.wire.blocking.dial import dial, tls_of
 from meshsdk.wire.engine import Bounds
-from meshsdk.wire.failures import breach, connect_timed_out, late, lost, stuck, unconnected
+from meshsdk.wire.failures import breach, connect_timed_out, late, lost, refused, stuck, unconnected
 from meshsdk.wire.http1 import (
     CONTINUE_WITHIN,
     BodyWriter,
@@ -53,6 +53,9 @@ class BlockingConnection:
         clock: seconds, monotonic.
         limits: on what replies may be.
         pooling: how long it may be kept.
+
+    Attributes:
+        tls: tells of the connection's TLS, also when it is closed; None in clear text, or before it is open.
     """
 
     __slots__ = (
@@ -72,6 +75,7 @@ class BlockingConnection:
         "_sent_before",
         "_sock",
         "_whole",
+        "tls",
     )
 
     def __init__(
@@ -90,6 +94,7 @@ class BlockingConnection:
         self._reader = ResponseReader(limits)
         self._poller = select.poll()
         self._sock: socket.socket | None = None
+        self.tls: ssl.SSLObject | None = None
         self._bounds = Bounds()
         self._phase = Phase.NOT_CONNECTED
         self._idle_since = 0.0
@@ -144,6 +149,7 @@ class BlockingConnection:
             ) from None
         except Exception as error:  # whatever a check raises, the peer is not the one
             raise TransportFailure(unconnected(error)) from error
+        self.tls = tls_of(self._sock)
         self._poller.register(self._sock.fileno(), select.POLLIN)
 
     def exchange(self, into: Incoming, method: str, head: Head, body: bytes | Iterable[bytes], bounds: Bounds) -> None:
@@ -257,7 +263,8 @@ class BlockingConnection:
             try:
                 self.advance(into)
             except TransportFailure as failure:
-                if self._phase >= Phase.REPLY_STARTED or failure.failure.phase == Phase.NOT_WRITTEN:
+                told = failure.failure
+                if self._phase >= Phase.REPLY_STARTED or told.phase == Phase.NOT_WRITTEN or told.kind == "tls":
                     raise
                 raise TransportFailure(self._lost(into, error)) from error
         return False
@@ -331,7 +338,7 @@ class BlockingConnection:
             assert self._sock is not None
             if unread_by_peer(self._sock, self._sent_before):
                 phase = Phase.NOT_WRITTEN
-        return lost(phase, into.status != 0, error)
+        return refused(phase, error, self.tls, first=not self._sent_before) or lost(phase, into.status != 0, error)
 
     def _wait(self, until: float) -> None:
         """Wait until something can be read; raises `Late`."""

@@ -13,7 +13,7 @@ from meshsdk.core.model import Endpoint
 from meshsdk.wire.security import Security
 from meshsdk.wire.sockets import AddressInfo, check_port, literal_address, prompt
 
-__all__ = ["dial"]
+__all__ = ["dial", "tls_of"]
 
 Wait = Callable[[socket.socket, int], int]
 
@@ -38,6 +38,19 @@ def dial(endpoint: Endpoint, security: Security | None, wait: Wait) -> socket.so
     except BaseException:
         sock.close()
         raise
+
+
+def tls_of(sock: socket.socket) -> ssl.SSLObject | None:
+    """What asyncio calls `ssl_object`: it goes on telling of the peer and the cipher when `sock` is closed.
+
+    An `SSLSocket` forgets them then, and there is no public way to keep them: they are in its `_sslobj`, as in an
+    `SSLObject`'s.
+    """
+    if not isinstance(sock, ssl.SSLSocket):
+        return None
+    told = ssl.SSLObject.__new__(ssl.SSLObject)
+    told._sslobj = sock._sslobj  # type: ignore[attr-defined]  # noqa: SLF001
+    return told
 
 
 def _connected(endpoint: Endpoint, wait: Wait) -> socket.socket:
