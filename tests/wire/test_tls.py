@@ -87,6 +87,25 @@ async def test_calls(ours_with: Any, serve: Callable[..., Server], authority: Au
     assert seen == [version.name.replace("_", ".")], "checked once"
 
 
+async def test_a_reply_tells_of_its_tls_when_the_connection_is_closed(
+    ours_with: Any, serve: Callable[..., Server], authority: Authority
+) -> None:
+    """A log line, or a check of the peer, may come after the reply was read and the server has closed."""
+    closing = reply(b"ok", 200, b"connection: close\r\n")
+    server = serve(authority.serving(answering(closing)))
+    ours = ours_with(secure=authority.trusting())
+    answer = await ours.send(at(server), get(), within(5))
+    tls = answer.extensions["network_stream"].get_extra_info("ssl_object")
+    before = tls.version(), tls.cipher(), tls.getpeercert(binary_form=True)
+    assert before[0] == "TLSv1.3"
+    assert await ours.read(answer) == b"ok"
+    await ours.let_go(answer)
+    await asyncio.to_thread(eventually, lambda: server.open_connections == 0)
+    tls = answer.extensions["network_stream"].get_extra_info("ssl_object")
+    assert (tls.version(), tls.cipher(), tls.getpeercert(binary_form=True)) == before
+    assert tls.getpeercert()["subject"] == ((("commonName", "payments"),),)
+
+
 async def test_a_warm_connection_is_used(ours_with: Any, serve: Callable[..., Server], authority: Authority) -> None:
     """The tickets of TLS 1.3, which come unasked, are not taken for the end of it."""
     server = serve(authority.serving(answering()))

@@ -57,7 +57,7 @@ class BlockingReply(BaseReply):
         super().__init__()
         self._connection = connection
         self._lease: Lease | None = lease
-        self._info = StreamInfo(connection.sock)
+        self._info = StreamInfo(connection.sock, connection.tls)
         self._duplex: DuplexStream | None = None
 
     def settle(self) -> None:
@@ -108,5 +108,6 @@ class BlockingReply(BaseReply):
 
     def _upgraded(self) -> DuplexStream | StreamInfo:
         if self._duplex is None and self._lease is not None:
-            self._duplex = DuplexStream(self._connection.detach(), self.surplus, self.abandon)
+            connection = self._connection
+            self._duplex = DuplexStream(connection.detach(), connection.tls, self.surplus, self.abandon)
         return self._duplex or self._info

@@ -16,14 +16,15 @@ __all__ = ["DuplexStream", "StreamInfo"]
 class StreamInfo:
     """`network_stream` of an ordinary reply: tells of the connection, and cannot be read or written."""
 
-    __slots__ = ("_sock",)
+    __slots__ = ("_sock", "_tls")
 
-    def __init__(self, sock: socket.socket | None) -> None:
+    def __init__(self, sock: socket.socket | None, tls: ssl.SSLObject | None) -> None:
         self._sock = sock
+        self._tls = tls
 
     def get_extra_info(self, info: str) -> Any:
-        """`socket`, `client_addr`, `server_addr` or `ssl_object`; None for what is not known."""
-        return _told(self._sock, info)
+        """`ssl_object`; `socket`, `client_addr` or `server_addr` while it is open; None for what is not known."""
+        return _told(self._sock, self._tls, info)
 
 
 class DuplexStream:
@@ -31,12 +32,16 @@ class DuplexStream:
 
     Args:
         sock: not blocking.
+        tls: what there is to ask of its TLS, None in clear text.
         surplus: bytes that came with the head.
         closed: called when it closes.
     """
 
-    def __init__(self, sock: socket.socket, surplus: bytes, closed: Callable[[], None]) -> None:
+    def __init__(
+        self, sock: socket.socket, tls: ssl.SSLObject | None, surplus: bytes, closed: Callable[[], None]
+    ) -> None:
         self._sock = sock
+        self._tls = tls
         self._surplus = surplus
         self._closed = closed
 
@@ -76,8 +81,8 @@ class DuplexStream:
         self._closed()
 
     def get_extra_info(self, info: str) -> Any:
-        """`socket`, `client_addr`, `server_addr` or `ssl_object`; None for what is not known."""
-        return _told(self._sock, info)
+        """`ssl_object`; `socket`, `client_addr` or `server_addr` while it is open; None for what is not known."""
+        return _told(self._sock, self._tls, info)
 
     def _wait(self, events: int, until: float | None) -> None:
         poller = select.poll()
@@ -87,7 +92,9 @@ class DuplexStream:
             raise TimeoutError("the peer did nothing in time")
 
 
-def _told(sock: socket.socket | None, info: str) -> Any:
+def _told(sock: socket.socket | None, tls: ssl.SSLObject | None, info: str) -> Any:
+    if info == "ssl_object":
+        return tls
     if sock is None or sock.fileno() < 0:
         return None
     match info:
@@ -97,6 +104,4 @@ def _told(sock: socket.socket | None, info: str) -> Any:
             return sock.getsockname()
         case "server_addr":
             return sock.getpeername()
-        case "ssl_object":
-            return sock if isinstance(sock, ssl.SSLSocket) else None
     return None
