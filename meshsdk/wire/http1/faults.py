@@ -50,7 +50,7 @@ def find_fault(data: bytes, limits: RequestLimits, at: int = 0, number: int = 1)
         fault = _in_bytes(data, at, end, number, limits)
         if fault is None and whole:
             line = data[at:end]
-            fault = _in_start(line) if number == 1 else _in_field(line, number)
+            fault = _in_start(line) if number == 1 else _in_field(line, number, limits.fields)
         if fault is not None or not whole:
             return fault
         at, number = end + 2, number + 1
@@ -68,8 +68,6 @@ def _in_bytes(data: bytes, at: int, end: int, number: int, limits: RequestLimits
         if number == 1:
             return Refused(414, "size", f"the request line is over {most} bytes")
         return Refused(431, "size", f"the field in line {number} is over {most} bytes")
-    if number - 1 > limits.fields and end > at:
-        return Refused(431, "size", f"the request has more than {limits.fields} fields")
     if broken is None:
         return None
     names = {b"\r": "a CR without LF", b"\n": "an LF without CR"}
@@ -108,9 +106,11 @@ def _in_parts(method: bytes, target: bytes, version: bytes) -> Refused:
     return Refused(501, "method", f"the method {_shown(method)} is not understood")
 
 
-def _in_field(line: bytes, number: int) -> Refused | None:
+def _in_field(line: bytes, number: int, most: int) -> Refused | None:
     if not line:
         return None
+    if number - 1 > most:
+        return Refused(431, "size", f"the request has more than {most} fields")
     name, colon, _ = line.partition(b":")
     where = f"line {number} of the head"
     if line[0] in b" \t":

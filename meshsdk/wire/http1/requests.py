@@ -202,10 +202,13 @@ class RequestReader:
     def _begin(self, head: bytes) -> None:
         """A head is complete."""
         found = self._fields
-        if self._parser is None:
-            self._parser = HttpRequestParser(found)
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = HttpRequestParser(found)
         try:
-            self._parser.feed_data(head)
+            parser.feed_data(head)
+            if not parser.should_keep_alive():
+                self._parser = None  # it would read no more; it believes Proxy-Connection too, which says nothing
         except HttpParserUpgrade:
             self._parser = None
         except HttpParserError as error:

@@ -1,6 +1,6 @@
 """Where a request is for: its target in one of four forms (RFC 9112, 3.2), and the authority in it or in Host.
 
-A path is passed on as it came. Refused is one that some servers refuse, as nginx, and others make something of, as Node:
+A path is passed on as it came. Refused is one that nginx refuses and others, as Node, make something of:
 with half an escape or an escaped NUL, or that leads above the root once dots and escapes are resolved.
 """
 

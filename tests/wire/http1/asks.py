@@ -124,7 +124,14 @@ LINES = [
     *(b"Host: mesh", b"Host: other", b"host:", b"Host: mesh, other", b"Expect: 100-continue", b"Expect: x"),
     *(b"GET / HTTP/1.1", b"GET / HTTP/1.0", b"GET http://other/ HTTP/1.1", b"CONNECT mesh:80 HTTP/1.1", b"GET /"),
     *(b"Content-Length: 0", b"Content_Length: 2", b"Content-Length: +2", b"Transfer-Encoding: chunked, gzip"),
-    *(b"Connection: host", b"Connection: content-length", b"Connection: ,", b"Upgrade: h2c", b"Keep-Alive: timeout=5"),
+    *(
+        b"Connection: host",
+        b"Connection: content-length",
+        b"Connection: ,",
+        b"Upgrade: h2c",
+        b"Proxy-Connection: close",
+        b"Keep-Alive: timeout=5",
+    ),
 ]
 damages = st.one_of(
     st.tuples(st.sampled_from(["put", "insert", "prepend", "append"]), replies.places, st.sampled_from(SPLINTERS)),
