@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from meshsdk.core.model import Endpoint
 from meshsdk.identity.contexts import client_context, server_context
+from meshsdk.server.listener import Listener
 from meshsdk.wire.security import PeerRejected, Security
 from meshsdk_sidecar.proxy.held import Held, connect
 from meshsdk_sidecar.proxy.tls import Secured
@@ -314,6 +315,27 @@ def test_an_instance_with_another_tls(run: Any) -> None:
             assert ended.flag == ""
         await until(lambda: app.open == 0)
         server.close()
+
+    run(scene())
+
+
+def test_behind_a_listener_that_shakes_hands_itself(run: Any) -> None:
+    async def scene() -> None:
+        async with App(echo).at() as app:
+            into = Inbound(app)
+            port = free_ports(1)[0]
+            listener = Listener(into.carrier, context=SERVER, strict=lambda: False, host="127.0.0.1", port=port)
+            await listener.open(alone=False)
+            out = Outbound(at(port), secure=showing("web"))
+            async with listening(out.carrier.protocol) as outer:
+                reader, writer = await asyncio.open_connection("127.0.0.1", outer)
+                writer.write(b"ping")
+                assert await reader.readexactly(4) == b"ping"
+                writer.close()
+                await out.over()
+                (ended,) = await into.over()
+            await listener.close(1.0)
+        assert ended.peer.endswith("/svc/web")
 
     run(scene())
 

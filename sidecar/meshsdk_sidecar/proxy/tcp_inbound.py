@@ -5,7 +5,8 @@ Rule 1  The first byte tells TLS (0x16, RFC 8446, 5.1) from clear text. Where th
         app to speak first, as those of MySQL, SMTP and SSH do; one of TLS never waits.
 Rule 2  Greeting and handshake have `HANDSHAKE` seconds together. Where `WAITING` callers have not come so far, the
         oldest goes.
-Rule 3  A connection is judged by who calls: what rules ask of requests cannot be seen in it.
+Rule 3  A connection is judged by who calls, once, when it comes: what rules ask of requests cannot be seen in it, and
+        rules that change are for the connections after, as with Consul's intentions.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ _TLS = 0x16
 
 
 class TcpInbound(Carrier):
-    """The way in for TCP. A listener gives it connections as they are accepted, before TLS.
+    """The way in for TCP. A listener gives it connections as they are accepted. One that has done the handshake itself,
+    as `meshsdk.server.listener.Listener`, may too; they cannot be half-closed then.
 
     Args:
         name: of our service, for logs.
@@ -111,7 +113,7 @@ class _Greeting(asyncio.Protocol):
             next(iter(inbound.greeted)).abort()
         inbound.greeted[self] = None
         inbound.watch.add(self, self.due())
-        if self._context is None:
+        if self._context is None or transport.get_extra_info("ssl_object") is not None:
             self._let_in(self.transport)
 
     def data_received(self, data: bytes) -> None:
