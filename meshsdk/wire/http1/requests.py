@@ -202,17 +202,14 @@ class RequestReader:
     def _begin(self, head: bytes) -> None:
         """A head is complete."""
         found = self._fields
-        parser = self._parser
-        if parser is None:
-            parser = self._parser = HttpRequestParser(found)
         try:
-            parser.feed_data(head)
-            if not parser.should_keep_alive():
-                self._parser = None  # it would read no more; it believes Proxy-Connection too, which says nothing
+            if self._parser is None:
+                self._parser = HttpRequestParser(found)
+            self._parser.feed_data(head)
         except HttpParserUpgrade:
             self._parser = None
-        except HttpParserError as error:
-            raise self._explain(head, str(error)) from None
+        except HttpParserError:
+            self._begin_anew(head)
         if len(head) > self._shortest or len(found) > self._limits.fields or b"\t" in head:
             self._check_lines(head)
         asked = self._make()
@@ -232,6 +229,17 @@ class RequestReader:
             self._expect_body(asked)
         else:
             self._finish(asked)
+
+    def _begin_anew(self, head: bytes) -> None:
+        """Parse a head that was refused: llhttp refuses any after `Proxy-Connection: close`, which says nothing."""
+        self._fields.clear()
+        self._parser = HttpRequestParser(self._fields)
+        try:
+            self._parser.feed_data(head)
+        except HttpParserUpgrade:
+            self._parser = None
+        except HttpParserError as error:
+            raise self._explain(head, str(error)) from None
 
     def _expect_body(self, asked: Asked) -> None:
         self._into = asked
