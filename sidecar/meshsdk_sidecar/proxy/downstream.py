@@ -16,15 +16,17 @@ import asyncio
 import socket
 from collections.abc import Callable
 from math import inf
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
+from meshsdk.errors import CallError
 from meshsdk.wire.aio.watch import Watch
 from meshsdk.wire.http1.replies import answer
 from meshsdk.wire.http1.requests import Asked, Refused, RequestReader
 from meshsdk.wire.sockets import prompt
 from meshsdk_sidecar.proxy.tunnel import reset
+from meshsdk_sidecar.proxy.work import Door, Patience, Work, status_of
 
-__all__ = ["HIGH_WATER", "Door", "Downstream", "Patience", "Work"]
+__all__ = ["HIGH_WATER", "Downstream", "Patience", "Work"]
 
 HIGH_WATER = 256 * 1024
 LINGER = 2.0
@@ -33,66 +35,6 @@ LINGER = 2.0
 _HELD = 16 * 1024
 
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
-
-
-class Patience:
-    """How long a client is waited for, in seconds.
-
-    Attributes:
-        head: for the rest of a head (nginx: 60; a phone on a bad line needs 3).
-        idle: for the next request (nginx: 75, Envoy: 3600; above what clients keep, so that they close first).
-        body: for the next piece of a body, and for it to take the next piece of an answer (nginx: 60).
-    """
-
-    __slots__ = ("body", "head", "idle")
-
-    def __init__(self, head: float = 15.0, idle: float = 300.0, body: float = 60.0) -> None:
-        self.head = head
-        self.idle = idle
-        self.body = body
-
-
-class Work:
-    """Whatever answers one request."""
-
-    __slots__ = ()
-
-    @property
-    def begun(self) -> bool:
-        """Whether bytes of the answer are out, so that no other can be given."""
-        return False
-
-    def more(self) -> None:
-        """More of the request has come."""
-
-    def hold(self) -> None:
-        """The client takes no more of the answer for now."""
-
-    def resume(self) -> None:
-        """It takes more again."""
-
-    def abandon(self) -> None:
-        """The client is gone; called once, and nothing may be written any more."""
-
-
-class Door(Protocol):
-    """Where requests go from here."""
-
-    def begin(self, downstream: Downstream, asked: Asked) -> None:
-        """Answer a request: set `downstream.work`, or write the answer and call `downstream.done`."""
-        ...
-
-    def opened(self, downstream: Downstream) -> None:
-        """A connection stands."""
-        ...
-
-    def closed(self, downstream: Downstream) -> None:
-        """It is gone; told once."""
-        ...
-
-    def refused(self, downstream: Downstream, refused: Refused) -> None:
-        """What came is no request, or came too late; it is answered already."""
-        ...
 
 
 class Downstream(asyncio.Protocol):
@@ -193,6 +135,10 @@ class Downstream(asyncio.Protocol):
         fields = (*fields, _TEXT) if body and not any(name == b"content-type" for name, _ in fields) else fields
         self.transport.write(answer(status, body, fields, close=not keep, version=asked.version, head_only=head_only))
         self.done(keep)
+
+    def fail(self, error: CallError) -> None:
+        """Say why the request at hand has no other answer."""
+        self.reply(status_of(error), f"{error}\n".encode(), ((b"x-mesh-flag", error.flag.encode()),))
 
     def cut(self) -> None:
         """Break the answer off: the client must not take half of it for the whole."""

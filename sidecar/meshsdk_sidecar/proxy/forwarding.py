@@ -11,22 +11,21 @@ Rule 4  However it ends, the exchange hears of it once, the client's connection 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from meshsdk.core.attempt import Attempt, Retry
 from meshsdk.core.model import Failure, Phase
-from meshsdk.errors import BadReply, CallError, DeadlineExceeded
+from meshsdk.errors import CallError
 from meshsdk.wire.aio.connection import Connection, Receiver
-from meshsdk.wire.aio.pool import Waiter
 from meshsdk.wire.engine import Bounds
-from meshsdk.wire.failures import lost
 from meshsdk.wire.http1 import Incoming
 from meshsdk.wire.http1.body import BodyWriter
 from meshsdk.wire.retry_after import retry_after
-from meshsdk_sidecar.proxy.downstream import Downstream, Work
+from meshsdk_sidecar.proxy.downstream import Downstream
 from meshsdk_sidecar.proxy.fields import RequestHead, interim_head, reply_head, trailing
-from meshsdk_sidecar.proxy.tunnel import RIGHT_LOST, Tunnel, TunnelEnd
+from meshsdk_sidecar.proxy.joined import Joined
+from meshsdk_sidecar.proxy.turn import Turn
+from meshsdk_sidecar.proxy.work import Work, status_of
 
 if TYPE_CHECKING:
     from meshsdk.core.cluster import Cluster
@@ -36,34 +35,9 @@ if TYPE_CHECKING:
     from meshsdk.wire.aio.pool import Pools
     from meshsdk.wire.http1.requests import Asked
 
-__all__ = ["REPLAY", "Forwarding", "status_of"]
+__all__ = ["REPLAY", "Forwarding"]
 
 REPLAY = 64 * 1024
-
-
-def status_of(error: CallError) -> int:
-    """What a caller is answered in an error's place: 504 for time, 502 for a broken answer, else 503."""
-    if isinstance(error, DeadlineExceeded):
-        return 504
-    return 502 if isinstance(error, BadReply) else 503
-
-
-class _Turn(Waiter):
-    """A try that waits for its connection."""
-
-    __slots__ = ("_forwarding",)
-
-    def __init__(self, forwarding: Forwarding, bounds: Bounds) -> None:
-        super().__init__(bounds)
-        self._forwarding = forwarding
-
-    def granted(self, connection: Connection) -> None:
-        """Here is one."""
-        self._forwarding.connected(connection)
-
-    def refused(self, failure: Failure) -> None:
-        """There will be none."""
-        self._forwarding.failed(failure)
 
 
 class Forwarding(Receiver, Work):
@@ -124,9 +98,9 @@ class Forwarding(Receiver, Work):
         self._served = served
         self._exchange: Exchange = cluster.exchange(call)
         self._connection: Connection | None = None
-        self._turn: _Turn | None = None
+        self._turn: Turn | None = None
         self._pause: asyncio.TimerHandle | None = None
-        self._tunnel: Tunnel | None = None
+        self._tunnel: Joined | None = None
         self._kept: list[bytes] | None = []
         self._sent = 0
         self._upload: BodyWriter | None = None
@@ -157,7 +131,7 @@ class Forwarding(Receiver, Work):
         if connection is not None:
             self.connected(connection)
         else:
-            self._turn = _Turn(self, self._bounds)
+            self._turn = Turn(self, self._bounds)
             pool.enqueue(self._turn)
 
     def connected(self, connection: Connection) -> None:
@@ -375,10 +349,8 @@ class Forwarding(Receiver, Work):
     def _answer(self, error: CallError) -> None:
         """Say why there is no answer from the service."""
         self._over = True
-        status = status_of(error)
-        self._settle(status, None if self._served is None else error)
-        extra = ((b"x-mesh-flag", error.flag.encode()),)
-        self._down.reply(status, f"{error}\n".encode(), extra)
+        self._settle(status_of(error), None if self._served is None else error)
+        self._down.fail(error)
 
     def _settle(self, status: int, error: CallError | None = None) -> None:
         served = self._served
@@ -397,27 +369,20 @@ class Forwarding(Receiver, Work):
         head = reply_head(self, self._asked, keep=True)
         protocol = next((value for name, value in self.headers if name.lower() == b"upgrade"), self._asked.upgrade)
         lines = head.data[:-2] + b"Connection: Upgrade\r\nUpgrade: %b\r\n\r\n" % protocol
-        surplus = down.reader.surplus
-        client = down.release()
-        ended: Callable[[TunnelEnd], None] = self._untunnelled
-        self._tunnel = Tunnel.join(
-            client,
+        self._tunnel = Joined(
+            down,
             connection.transport,
-            ended=ended,
+            self._exchange,
+            self._attempt,
             watch=self._pools.watch,
             clock=self._pools.clock,
-            idle=self._bounds.idle,
             to_left=lines + self.surplus,
-            to_right=surplus,
+            ended=self._untunnelled,
         )
 
-    def _untunnelled(self, end: TunnelEnd) -> None:
+    def _untunnelled(self, error: CallError | None) -> None:
         self._over = True
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.abort()
-        broken = end.why == RIGHT_LOST
-        failure = lost(Phase.REPLY_STARTED, in_body=True, error=end.error) if broken else None
-        self._exchange.finished(self._attempt, failure)
-        self._settle(101, None if failure is None else self._exchange.error(failure))
-        self._down.let_go()
+        self._settle(101, error)

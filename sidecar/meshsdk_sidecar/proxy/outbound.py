@@ -5,7 +5,8 @@ Rule 1  The Host field names the destination, or an absolute target, as a proxy'
 Rule 2  A name of the mesh is found, balanced, retried and secured. Any other host is reached as it is, with the
         deadline and the first bytes' safety, and nothing of the mesh.
 Rule 3  The deadline a caller sends bounds the call here and is sent on; its trace context is sent on as it is.
-Rule 4  A call to the sidecar itself would come back for ever: refused.
+Rule 4  CONNECT leads to hosts outside only: a tunnel to a service would carry requests that no policy sees.
+Rule 5  A call to the sidecar itself would come back for ever: refused.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from meshsdk.core.model import Call
 from meshsdk.core.names import NoName, service_of
 from meshsdk.errors import CallError, MeshError
 from meshsdk.server.deadline import read_timeout
-from meshsdk_sidecar.proxy.downstream import Downstream, Work
+from meshsdk_sidecar.proxy.connect import Connecting
+from meshsdk_sidecar.proxy.downstream import Downstream
 from meshsdk_sidecar.proxy.fields import RequestHead, request_head
-from meshsdk_sidecar.proxy.forwarding import Forwarding, status_of
+from meshsdk_sidecar.proxy.forwarding import Forwarding
+from meshsdk_sidecar.proxy.work import Work
 
 if TYPE_CHECKING:
     from meshsdk.core.cluster import Cluster
@@ -80,6 +83,9 @@ class OutboundDoor:
         """Carry a request to where it wants to go."""
         plane = self._plane
         try:
+            if asked.method == b"CONNECT":
+                self._connect(downstream, asked.target)
+                return
             cluster, target, name = self._destination(downstream, asked)
         except (Misdirected, NoName) as error:
             status, reason = (error.status, error.reason) if isinstance(error, Misdirected) else (400, "no-name")
@@ -115,10 +121,6 @@ class OutboundDoor:
     def _destination(self, downstream: Downstream, asked: Asked) -> tuple[Cluster | None, bytes, str]:
         """The cluster, None where it has to be looked up; the target in origin form; the service's name."""
         target = asked.target
-        if asked.method == b"CONNECT":
-            raise Misdirected(
-                501, "connect", "CONNECT is not carried: call services by http://name/, and hosts outside directly"
-            )
         plane, name = self._plane, self._service
         absolute = target[0] != 0x2F and target != b"*"
         scheme = b"http"
@@ -137,6 +139,22 @@ class OutboundDoor:
                 self._not_ourselves(downstream, host)
                 return plane.egress(host), target, ""
         return plane.peek(name), target, name
+
+    def _connect(self, downstream: Downstream, authority: bytes) -> None:
+        """Carry bytes to a host outside; what the mesh carries to its services are requests."""
+        host = authority.rpartition(b":")[0].strip(b"[]")
+        if self._service is not None or service_of(host) is not None:
+            name = (self._service or host.decode("latin-1")).removesuffix(".mesh")
+            raise Misdirected(
+                403,
+                "connect",
+                f"CONNECT {authority.decode('latin-1')}: services of the mesh are called by http://{name}/, and the "
+                "mesh encrypts; CONNECT leads to hosts outside only",
+            )
+        self._not_ourselves(downstream, authority)
+        connecting = Connecting(downstream, self._plane.egress(authority), self._plane.pools)
+        downstream.work = connecting
+        connecting.begin()
 
     def _not_ourselves(self, downstream: Downstream, host: bytes) -> None:
         name, _, port = host.decode("latin-1").rpartition(":")
@@ -186,9 +204,9 @@ class Looking(Work):
             log.error("a service could not be looked up", exc_info=error)
         elif isinstance(error, CallError):
             log.warning("%s", error)
-        status = status_of(error) if isinstance(error, CallError) else 503
-        flag = error.flag.encode() if isinstance(error, CallError) else b"NR"
-        downstream.reply(status, f"{error}\n".encode(), ((b"x-mesh-flag", flag),))
+            downstream.fail(error)
+            return
+        downstream.reply(503, f"{error}\n".encode(), ((b"x-mesh-flag", b"NR"),))
 
 
 @lru_cache(maxsize=4096)

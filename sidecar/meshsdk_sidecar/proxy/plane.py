@@ -30,9 +30,10 @@ from meshsdk.wire.pooling import Pooling
 from meshsdk.wire.security import Secure, in_clear
 from meshsdk_sidecar.config import Config
 from meshsdk_sidecar.place import Place
-from meshsdk_sidecar.proxy.downstream import Door, Downstream, Patience
+from meshsdk_sidecar.proxy.downstream import Downstream
 from meshsdk_sidecar.proxy.inbound import InboundDoor, local_plan
 from meshsdk_sidecar.proxy.outbound import OutboundDoor
+from meshsdk_sidecar.proxy.work import Door, Patience
 
 __all__ = ["Parts", "Plane", "Services"]
 
@@ -42,6 +43,9 @@ log = logging.getLogger("meshsdk.sidecar")
 _EGRESS_KEPT = 256
 
 _METHODS_KEPT = 100
+
+# Where the one endpoint of a cluster is from that stands for a single place: the app, or a host outside.
+_FIXED = "fixed"
 
 
 class Services(Protocol):
@@ -243,6 +247,8 @@ class Plane:
     def follow(self, cluster: Cluster) -> Pools:
         """The connections to a service; those that must not be used any more are let go."""
         service = cluster.service
+        if cluster.snapshot.source == _FIXED:
+            return self.pools  # a host outside: there is nothing about it that changes
         followed = self._followed.get(service)
         snapshot, mode, generation = cluster.snapshot, cluster.plan.tls, self._parts.generation()
         if followed is None:
@@ -285,7 +291,7 @@ class Plane:
 
     def _single(self, name: str, endpoint: Endpoint, sink: Sink, plan: Plan | None = None) -> Cluster:
         cluster = Cluster(name, plan or local_plan(DEFAULTS), clock=self.clock, rng=self._rng, sink=sink)
-        cluster.update(Snapshot(name, (endpoint,), "fixed"))
+        cluster.update(Snapshot(name, (endpoint,), _FIXED))
         return cluster
 
 
