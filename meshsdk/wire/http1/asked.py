@@ -15,14 +15,14 @@ import re
 from collections.abc import Iterable
 
 from meshsdk.wire.http1.body import Framing
+from meshsdk.wire.http1.fields import TOKEN
 from meshsdk.wire.http1.refused import Refused
 from meshsdk.wire.http1.targets import check_authority, read_target
 from meshsdk.wire.http1.targets import known as _hosts
 
 __all__ = ["Asked", "understand"]
 
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_PROTOCOL = re.compile(_TOKEN.pattern + rb"(?:/" + _TOKEN.pattern + rb")?")
+_PROTOCOL = re.compile(TOKEN.pattern + rb"(?:/" + TOKEN.pattern + rb")?")
 _DIGITS = 19
 _LARGEST = 2**63 - 1  # so many digits; what nginx counts to; others count in doubles and stop sooner
 
@@ -201,7 +201,7 @@ def _coded(codings: list[bytes], lengths: list[bytes], old: bool) -> int:
         return Framing.CHUNKED
     value = b", ".join(codings)
     names = [name.strip(b" \t").lower() for name in value.split(b",")]
-    if b"chunked" in names[:-1] or not all(_TOKEN.fullmatch(name) for name in names):
+    if b"chunked" in names[:-1] or not all(TOKEN.fullmatch(name) for name in names):
         raise Refused(400, "framing", f"Transfer-Encoding: {_shown(value)} has not `chunked` once, at its end")
     raise Refused(501, "framing", f"Transfer-Encoding: {_shown(value)} is not understood; only `chunked` is")
 
@@ -218,7 +218,7 @@ def _options(values: Iterable[bytes]) -> list[bytes]:
         if option in _END_TO_END or option.startswith(_PREFIXES):
             text = f"Connection: {_shown(option)} names a field that is not for one hop (RFC 9110, 7.6.1)"
             raise Refused(400, "connection", text)
-        if not _TOKEN.fullmatch(option):
+        if not TOKEN.fullmatch(option):
             raise Refused(400, "connection", f"Connection: {_shown(option)} is no token (RFC 9110, 5.6.2)")
     return options
 

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import re
 
+from meshsdk.wire.http1.fields import TOKEN
 from meshsdk.wire.http1.limits import RequestLimits
 from meshsdk.wire.http1.refused import Refused
 
 __all__ = ["Chunks"]
 
-_WORD = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;" + _WORD + rb"(?:=(?:" + _WORD + rb"|" + _QUOTED + rb"))?)*\r\n")
-_TRAILER = re.compile(rb"(" + _WORD + rb"):[ \t]*((?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)[ \t]*\r\n")
+_SIZE = re.compile(
+    rb"([0-9A-Fa-f]{1,16})(?:;" + TOKEN.pattern + rb"(?:=(?:" + TOKEN.pattern + rb"|" + _QUOTED + rb"))?)*\r\n"
+)
+_TRAILER = re.compile(rb"(" + TOKEN.pattern + rb"):[ \t]*((?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)[ \t]*\r\n")
 _LARGEST = 2**63 - 1
 
 _FRAMING = frozenset((b"content-length", b"transfer-encoding", b"host", b"trailer"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from meshsdk.wire.http1.fields import TOKEN
 from meshsdk.wire.http1.limits import RequestLimits
 from meshsdk.wire.http1.refused import Refused
 
@@ -31,7 +32,6 @@ _UNTABBED = frozenset(
     (b"connection", b"content-length", b"expect", b"host", b"te", b"trailer", b"transfer-encoding", b"upgrade")
 )
 
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _TARGET = re.compile(rb"[\x21-\x7e]+")
 
@@ -83,7 +83,7 @@ def _in_start(line: bytes) -> Refused | None:
     if line == b"PRI * HTTP/2.0":
         return Refused(505, "version", "this is HTTP/2; only HTTP/1.1 is understood here")
     parts = line.split(b" ")
-    if _TOKEN.fullmatch(parts[0]) is None:
+    if TOKEN.fullmatch(parts[0]) is None:
         return Refused(400, "syntax", f"the request line begins with {_shown(parts[0])}, which is no method")
     if len(parts) == 2 and _TARGET.fullmatch(parts[1]):
         return Refused(505, "version", "the request line has no version, as in HTTP/0.9; write HTTP/1.1 at its end")
@@ -117,7 +117,7 @@ def _in_field(line: bytes, number: int, most: int) -> Refused | None:
         return Refused(400, "syntax", f"{where} begins with a space: fields may not be folded (RFC 9112, 5.2)")
     if not colon:
         return Refused(400, "syntax", f"{where} has no colon: {_shown(line)}")
-    if _TOKEN.fullmatch(name):
+    if TOKEN.fullmatch(name):
         if b"\t" in line and name.lower() in _UNTABBED:
             return Refused(400, "syntax", f"{where} has a tab, which servers disagree on in {name.decode()}")
         return None

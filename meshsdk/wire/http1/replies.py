@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from functools import lru_cache
 from http import HTTPStatus
 
+from meshsdk.wire.http1.fields import TOKEN
+
 __all__ = ["answer", "status_line"]
 
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
@@ -54,7 +55,7 @@ def answer(
         raise ValueError(f"a reply with {status} has no body")
     parts = [status_line(status)]
     for name, value in fields:
-        if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
+        if not TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
             raise ValueError(f"the field {name!r}: {value!r} is not valid")
         if name.lower() in (b"content-length", b"connection", b"transfer-encoding"):
             raise ValueError(f"the field {name.decode()} is written here; leave it out")

@@ -25,9 +25,8 @@ __all__ = ["Asked", "Refused", "RequestReader"]
 
 _HEAD_END = b"\r\n\r\n"
 _CR, _LF = b"\r\n"
-_ONE = 0x31
 _NOWHERE = (0, 1)
-_VERSIONS = (b"HTTP/1.1\r\n", b"HTTP/1.0\r\n")
+_VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
 _DEFAULTS = RequestLimits()
 
 
@@ -206,19 +205,22 @@ class RequestReader:
             if self._parser is None:
                 self._parser = HttpRequestParser(found)
             self._parser.feed_data(head)
-        except HttpParserUpgrade:
+        except HttpParserUpgrade as upgrade:
             self._parser = None
+            if upgrade.args[0] != len(head):
+                raise self._explain(head, "it ends before its end") from None
         except HttpParserError:
             self._begin_anew(head)
         if len(head) > self._shortest or len(found) > self._limits.fields or b"\t" in head:
             self._check_lines(head)
         asked = self._make()
-        # llhttp takes empty lines before the request, more spaces than one, fragments and other versions.
-        words = head.split(b" ", 2)
-        if len(words) < 3 or words[0] not in METHODS or words[2][:10] not in _VERSIONS or b"#" in words[1]:
+        # llhttp takes empty lines before the request, HTTP/0.9 with another request behind it, more spaces than one,
+        # fragments and other versions. What it has looked into is each byte of the three words.
+        words = head[: head.find(b"\r\n")].split(b" ")
+        if len(words) != 3 or words[2] not in _VERSIONS or words[0] not in METHODS or b"#" in words[1]:
             raise self._explain(head, "the request line is faulty")
-        asked.method, asked.target, rest = words
-        asked.version = "1.1" if rest[7] == _ONE else "1.0"
+        asked.method, asked.target, version = words
+        asked.version = _VERSIONS[version]
         asked.fields = found[:]
         found.clear()
         understand(asked)

@@ -288,6 +288,9 @@ _CONNECTION = {
 }
 _VERSIONS = {
     "HTTP/0.9": b"GET /hidden\r\n\r\n",
+    "HTTP/0.9 and CONNECT": b"GET /\r\nCONNECT HTTP/1.0\r\n\r\n",  # llhttp takes it for two requests
+    "HTTP/0.9 and a request": b"GET /\r\n" + HIDDEN,
+    "HTTP/0.9 with fields": b"GET /\r\nHost: mesh\r\n\r\n",
     "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "HTTP/1.2": _get(b"GET / HTTP/1.2"),
     "HTTP/1.9": _get(b"GET / HTTP/1.9"),

@@ -122,7 +122,14 @@ SPLINTERS = [
 LINES = [
     *(line for line in replies.LINES if not line.startswith(b"HTTP/")),
     *(b"Host: mesh", b"Host: other", b"host:", b"Host: mesh, other", b"Expect: 100-continue", b"Expect: x"),
-    *(b"GET / HTTP/1.1", b"GET / HTTP/1.0", b"GET http://other/ HTTP/1.1", b"CONNECT mesh:80 HTTP/1.1", b"GET /"),
+    *(
+        b"GET / HTTP/1.1",
+        b"GET / HTTP/1.0",
+        b"GET http://other/ HTTP/1.1",
+        b"CONNECT mesh:80 HTTP/1.1",
+        b"CONNECT HTTP/1.0",
+        b"GET /",
+    ),
     *(b"Content-Length: 0", b"Content_Length: 2", b"Content-Length: +2", b"Transfer-Encoding: chunked, gzip"),
     *(
         b"Connection: host",
