@@ -437,7 +437,7 @@ def test_an_app_that_is_not_there(run: Run) -> None:
     run(scene())
 
 
-@pytest.mark.parametrize("turns", [0, 1, 2, 3, 4, 5, 6, 8, 10, 14, 20, 40])
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 13, 30])
 @pytest.mark.parametrize("how", ["client", "abort", "inner abort"])
 def test_broken_off_at_any_moment_everything_ends_once(run: Run, how: str, turns: int) -> None:
     async def scene() -> None:
@@ -455,7 +455,7 @@ def test_broken_off_at_any_moment_everything_ends_once(run: Run, how: str, turns
                         writer.transport.abort()
                     (into if how == "inner abort" else out).carrier.abort()
                     with contextlib.suppress(ConnectionError, TimeoutError):
-                        async with asyncio.timeout(0.1):
+                        async with asyncio.timeout(0.05):
                             await reader.read(1)
                     writer.transport.abort()
                     await until(lambda: out.carrier.idle and into.carrier.idle and not into.carrier.unfinished)

@@ -121,7 +121,7 @@ def test_half_closed(run: Any) -> None:
 @WAYS
 def test_one_that_never_reads(run: Any, left_tls: bool, right_tls: bool) -> None:
     async def scene() -> None:
-        async with joined(left_tls=left_tls, right_tls=right_tls, idle=1.0) as pair:
+        async with joined(left_tls=left_tls, right_tls=right_tls, idle=0.6) as pair:
             pair.left[1].transport.pause_reading()
             writer = pair.right[1]
             sent, moved = 0, time.monotonic()
