@@ -76,16 +76,12 @@ class _Sent:
 
     def failed(self, error: Exception, phase: Phase) -> Exception:
         """What to raise for `error`; itself where it is not the wire's but the caller's, out of the request's body."""
-        upload = self.request.stream
-        own: object = getattr(upload, "error", None)
+        own: object = getattr(self.request.stream, "error", None)
         if own is error:
             return error
         if isinstance(error, (self._library.LocalProtocolError, h11.LocalProtocolError)):
             return InvalidRequest(str(error))
-        found = failure(error, self._library, self.bounds, self._clock(), phase)
-        if getattr(upload, "begun", False):
-            found.phase = max(found.phase, Phase.WRITTEN)  # a body that was begun cannot be sent again, whatever was
-        return TransportFailure(found)
+        return TransportFailure(failure(error, self._library, self.bounds, self._clock(), phase))
 
     def late(self, phase: Phase) -> TransportFailure:
         """Time is over."""

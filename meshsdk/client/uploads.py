@@ -1,4 +1,4 @@
-"""Streamed request bodies as a library's transport takes them; each knows whether it was begun, and how it broke.
+"""Request bodies as a library's transport takes them; a streamed one remembers how it broke.
 
 An exception out of such a body is the caller's and says nothing about the instance, even where it is one that
 transports raise too: a body may itself be read from another reply.
@@ -21,14 +21,12 @@ class _Noting:
         pieces: the body.
 
     Attributes:
-        begun: somebody asked for a piece.
         error: what came instead of one.
     """
 
     def __init__(self, pieces: Any) -> None:
         self._pieces = pieces
         self._left: Any = None
-        self.begun = False
         self.error: Exception | None = None
 
 
@@ -36,7 +34,6 @@ class BlockingUpload(_Noting):
     """Sent by iterating."""
 
     def __iter__(self) -> Iterator[bytes]:
-        self.begun = True
         self._left = iter(self._pieces)
         return self
 
@@ -59,7 +56,6 @@ class AwaitingUpload(_Noting):
     """Sent by awaiting."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        self.begun = True
         self._left = aiter(self._pieces)
         return self
 
