@@ -186,7 +186,7 @@ class Admin:
 
     def begin(self, downstream: Downstream, asked: Asked) -> None:
         """Answer a request, once it is here as a whole."""
-        if asked.complete:
+        if asked.complete or sum(map(len, asked.pieces)) > MOST:
             self.answer(downstream, asked)
         else:
             downstream.work = _Reading(self, downstream, asked)
@@ -195,7 +195,7 @@ class Admin:
         """Answer a request."""
         body = b"".join(asked.pieces)
         downstream.taken(len(body))
-        answered = self._refusal(asked)
+        answered = self._refusal(asked, len(body))
         if answered is None:
             method, target = asked.method.decode("ascii"), asked.target.decode("latin-1")
             try:
@@ -205,8 +205,10 @@ class Admin:
                 answered = Answered(500, {"error": f"{type(error).__name__}: {error}"})
         downstream.reply(answered.status, answered.body, answered.fields)
 
-    def _refusal(self, asked: Asked) -> Answered | None:
-        """Rule 1."""
+    def _refusal(self, asked: Asked, size: int) -> Answered | None:
+        """Rule 1, and what no page needs."""
+        if size > MOST:
+            return Answered(413, {"error": f"the body is longer than {MOST} bytes; a level is one word"})
         host = (asked.host or b"").decode("latin-1")
         if not self._anyone and not _is_here(host):
             return Answered(403, {"error": f"Host: {host[:100]} is no name of this machine; ask 127.0.0.1"})
@@ -228,9 +230,7 @@ class _Reading(Work):
 
     def more(self) -> None:
         """More of it has come."""
-        if sum(map(len, self._asked.pieces)) > MOST:
-            self._downstream.reply(413, b'{"error": "the body is too long: a level is one word"}\n')
-        elif self._asked.complete:
+        if self._asked.complete or sum(map(len, self._asked.pieces)) > MOST:
             self._admin.answer(self._downstream, self._asked)
 
 
