@@ -26,7 +26,7 @@ _PROTOCOL = re.compile(TOKEN.pattern + rb"(?:/" + TOKEN.pattern + rb")?")
 _DIGITS = 19
 _LARGEST = 2**63 - 1  # so many digits; what nginx counts to; others count in doubles and stop sooner
 
-_SLASH = 0x2F
+_PERCENT, _DOT, _SLASH = b"%./"  # a number is found in bytes in a quarter of the time
 _WITH_BODY = (b"POST", b"PUT", b"PATCH")
 _WITHOUT_BODY = (b"CONNECT", b"TRACE")
 _PLAIN, _HOST, _LENGTH, _CODING, _CONNECTION, _EXPECT, _UPGRADE = range(7)
@@ -143,7 +143,7 @@ def understand(asked: Asked) -> None:
     elif asked.version == "1.1":
         raise Refused(400, "host", "the request has no Host field; HTTP/1.1 needs one (RFC 9112, 3.2)")
     target = asked.target
-    if target[0] != _SLASH or b"%" in target or b".." in target or asked.method == b"CONNECT":
+    if target[0] != _SLASH or _PERCENT in target or (_DOT in target and b".." in target) or asked.method == b"CONNECT":
         host = read_target(asked.method, target) or host
     asked.host = host
     if special or asked.version == "1.0":

@@ -17,16 +17,15 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from meshsdk.wire.http1.asked import Asked, understand
 from meshsdk.wire.http1.chunks import Chunks
-from meshsdk.wire.http1.faults import BROKEN, METHODS, START, find_fault
+from meshsdk.wire.http1.faults import BROKEN, START, find_fault
 from meshsdk.wire.http1.limits import RequestLimits
 from meshsdk.wire.http1.refused import Refused
 
 __all__ = ["Asked", "Refused", "RequestReader"]
 
 _HEAD_END = b"\r\n\r\n"
-_CR, _LF = b"\r\n"
+_TAB, _LF, _CR = b"\t\n\r"  # a number is found in bytes in a quarter of the time
 _NOWHERE = (0, 1)
-_VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
 _DEFAULTS = RequestLimits()
 
 
@@ -200,6 +199,11 @@ class RequestReader:
 
     def _begin(self, head: bytes) -> None:
         """A head is complete."""
+        # llhttp takes empty lines before the request, HTTP/0.9 with another request behind it, more spaces than one,
+        # fragments and other versions.
+        start = START.match(head)
+        if start is None:
+            raise self._explain(head, "the request line is faulty")
         found = self._fields
         try:
             if self._parser is None:
@@ -211,16 +215,11 @@ class RequestReader:
                 raise self._explain(head, "it ends before its end") from None
         except HttpParserError:
             self._begin_anew(head)
-        if len(head) > self._shortest or len(found) > self._limits.fields or b"\t" in head:
+        if len(head) > self._shortest or len(found) > self._limits.fields or _TAB in head:
             self._check_lines(head)
         asked = self._make()
-        # llhttp takes empty lines before the request, HTTP/0.9 with another request behind it, more spaces than one,
-        # fragments and other versions. What it has looked into is each byte of the three words.
-        words = head[: head.find(b"\r\n")].split(b" ")
-        if len(words) != 3 or words[2] not in _VERSIONS or words[0] not in METHODS or b"#" in words[1]:
-            raise self._explain(head, "the request line is faulty")
-        asked.method, asked.target, version = words
-        asked.version = _VERSIONS[version]
+        asked.method, asked.target, minor = start.groups()
+        asked.version = "1.1" if minor == b"1" else "1.0"
         asked.fields = found[:]
         found.clear()
         understand(asked)

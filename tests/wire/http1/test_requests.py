@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import string
 import weakref
 from dataclasses import fields
 
 import pytest
 
 from meshsdk.wire.http1 import Asked, Framing, Refused, RequestLimits, RequestReader
+from meshsdk.wire.http1.faults import METHODS
 from tests.wire.http1.asking import Heard, ask, bytewise, whole_and_bytewise, words
 
 GET = b"GET /charge?id=1 HTTP/1.1\r\nHost: pay\r\n\r\n"
@@ -126,6 +128,42 @@ def test_what_is_read_after_it(version: bytes, options: bytes, kept: bool) -> No
 )
 def test_expect(start: bytes, expects: bool) -> None:
     assert whole_and_bytewise(start).only.expects == expects
+
+
+def test_every_method_is_read_as_itself() -> None:
+    for method in METHODS - {b"CONNECT"}:
+        assert whole_and_bytewise(GET.replace(b"GET", method)).only.method == method
+
+
+@pytest.mark.parametrize("byte", [byte for byte in range(256) if not 0x21 <= byte <= 0x7E or byte in b"#%"])
+def test_what_no_target_has_in_it(byte: int) -> None:
+    heard = whole_and_bytewise(GET.replace(b"?id=1", b"a" + bytes([byte]) + b"b"))
+    assert (heard.status, heard.requests) == (400, [])
+
+
+def test_what_every_target_may_have_in_it() -> None:
+    target = b"/" + bytes(byte for byte in range(0x21, 0x7F) if byte not in b"#%")
+    assert whole_and_bytewise(GET.replace(b"/charge?id=1", target)).only.target == target
+
+
+@pytest.mark.parametrize("byte", range(256))
+def test_each_byte_in_a_value(byte: int) -> None:
+    heard = whole_and_bytewise(GET[:-2] + b"X: a" + bytes([byte]) + b"b\r\n\r\n")
+    if byte == 0x09 or (byte >= 0x20 and byte != 0x7F):
+        assert heard.only.fields[-1] == (b"X", b"a" + bytes([byte]) + b"b")
+    else:
+        assert (heard.status, heard.requests) == (400, [])
+
+
+@pytest.mark.parametrize("byte", range(256))
+def test_each_byte_in_a_name(byte: int) -> None:
+    heard = whole_and_bytewise(GET[:-2] + b"X" + bytes([byte]) + b"Y: a\r\n\r\n")
+    if chr(byte) in string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~":
+        assert heard.only.fields[-1] == (b"X" + bytes([byte]) + b"Y", b"a")
+    elif byte == 0x3A:
+        assert heard.only.fields[-1] == (b"X", b"Y: a")
+    else:
+        assert (heard.status, heard.requests) == (400, [])
 
 
 def test_own_objects_are_filled() -> None:
