@@ -80,6 +80,7 @@ class Pool(Owner):
         "_idle",
         "_open",
         "_retired",
+        "_secured",
         "_waiting",
         "endpoint",
         "limit",
@@ -98,6 +99,7 @@ class Pool(Owner):
         self._waiting: deque[Waiter] = deque()
         self._dialing = 0
         self._retired = False
+        self._secured = False  # the last connection was
 
     def take(self, now: float) -> Connection | None:
         """The newest idle connection that is still good."""
@@ -107,7 +109,8 @@ class Pool(Owner):
         while idle:
             connection = idle.pop()
             rested, aged = now - connection.idle_since, now - connection.opened
-            if rested < pooling.keep_alive and aged < pooling.max_age and connection.usable(now):
+            keep = pooling.keep_secured if self._secured else pooling.keep_alive
+            if rested < keep and aged < pooling.max_age and connection.usable(now):
                 return connection
             connection.close()
         return None
@@ -188,7 +191,8 @@ class Pool(Owner):
 
     def sweep(self, now: float) -> bool:
         """Close what was idle for too long; says whether the pool is of no use any more."""
-        keep = now - self._home.pooling.keep_alive
+        pooling = self._home.pooling
+        keep = now - (pooling.keep_secured if self._secured else pooling.keep_alive)
         while self._idle and self._idle[0].idle_since <= keep:  # the oldest come first
             self._idle.pop(0).close()
         busy_ = self._open or self._dialing or self._waiting
@@ -216,6 +220,8 @@ class Pool(Owner):
                 return
 
     def _dial_for(self, waiter: Waiter) -> None:
+        if self._dialing >= self._home.pooling.dials:
+            return  # it is served by one of those, or by the next
         if not self.limit or len(self._open) + self._dialing < self.limit:
             waiter.dialing = True
             self._dial(waiter, waiter.bounds)
@@ -233,6 +239,7 @@ class Pool(Owner):
         if isinstance(opened, Failure):
             if waiter is not None and waiter._pool is self:  # noqa: SLF001
                 self.refuse(waiter, opened)
+            self._refuse_late(opened)
         else:
             self._open.add(opened)
             self.release(opened)
@@ -241,6 +248,13 @@ class Pool(Owner):
                 self._home.watch.sooner(waiter.due())
         self._dial_next()
         self._forget_self()
+
+    def _refuse_late(self, failure: Failure) -> None:
+        """Those for whom no connection could be opened yet do not wait longer than opening one may take."""
+        now = self._home.clock()
+        for waiter in tuple(self._waiting):
+            if not waiter.dialing and now - waiter.since >= waiter.bounds.connect:
+                self.refuse(waiter, failure)
 
     async def _opened(self, bounds: Bounds) -> Connection | Failure:
         home = self._home

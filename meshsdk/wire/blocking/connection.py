@@ -89,7 +89,7 @@ class BlockingConnection:
         self._endpoint = endpoint
         self._security = security
         self._clock = clock
-        self._limit_idle = pooling.keep_alive
+        self._limit_idle = pooling.keep_alive if security is None else pooling.keep_secured
         self._limit_age = clock() + pooling.max_age
         self._reader = ResponseReader(limits)
         self._poller = select.poll()
