@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from meshsdk.wire.http1.fields import TOKEN
+from meshsdk.wire.http1.fields import CONTROL, TOKEN
 from meshsdk.wire.http1.limits import RequestLimits
 from meshsdk.wire.http1.refused import Refused
 
@@ -21,7 +21,6 @@ _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff
 _SIZE = re.compile(
     rb"([0-9A-Fa-f]{1,16})(?:;" + TOKEN.pattern + rb"(?:=(?:" + TOKEN.pattern + rb"|" + _QUOTED + rb"))?)*\r\n"
 )
-_TRAILER = re.compile(rb"(" + TOKEN.pattern + rb"):[ \t]*((?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)[ \t]*\r\n")
 _LARGEST = 2**63 - 1
 
 _FRAMING = frozenset((b"content-length", b"transfer-encoding", b"host", b"trailer"))
@@ -114,15 +113,15 @@ class Chunks:
         if line == b"\r\n":
             self.done = True
             return
-        match = _TRAILER.fullmatch(line)
-        if match is None:
+        name, colon, value = line[:-2].partition(b":")
+        if not (colon and line.endswith(b"\r\n") and TOKEN.fullmatch(name)) or CONTROL.search(value):
             raise Refused(400, "syntax", f"{line[:40]!r} is no field, among the trailers")
         self._fields += 1
         if self._fields > self._limits.fields:
             raise Refused(431, "size", f"the body has more than {self._limits.fields} trailers")
         self._overhead += len(line)
-        name = match[1].lower().replace(b"_", b"-")
-        if name in _FRAMING:
-            raise Refused(400, "framing", f"the trailers have {name.decode()}, which belongs into the head")
-        if name in _HARMLESS or not (name in _UNSAFE or name.startswith(_UNSAFE_PREFIXES)):
-            trailers.append((match[1], match[2]))
+        kind = name.lower().replace(b"_", b"-")
+        if kind in _FRAMING:
+            raise Refused(400, "framing", f"the trailers have {kind.decode()}, which belongs into the head")
+        if kind in _HARMLESS or not (kind in _UNSAFE or kind.startswith(_UNSAFE_PREFIXES)):
+            trailers.append((name, value.strip(b" \t")))

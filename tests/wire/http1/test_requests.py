@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import string
+import time
 import weakref
 from dataclasses import fields
 
@@ -411,6 +412,36 @@ def test_each_limit_is_named() -> None:
     assert "line 3" in words(START + b"X: " + b"a" * 60, LEAST)
     assert "more than 4 fields" in words(START + b"X: a\r\n" * 9, LEAST)
     assert "over 200 bytes" in words(START + (b"X: %b\r\n" % (b"a" * 56)) * 3, LEAST)
+
+
+# --- what it costs ------------------------------------------------------------------------------------
+
+COSTLY = {
+    "a head byte by byte": bytewise(START + b"".join(b"X%d: %b\r\n" % (at, b"a" * 300) for at in range(190))),
+    "a field byte by byte": bytewise(START + b"X: " + b"a" * 30_000),
+    "chunks of a byte": [CODED + b"1\r\na\r\n" * 10_000],
+    "chunks of a byte, byte by byte": bytewise(CODED + b"1\r\na\r\n" * 5_000),
+    "extensions": [CODED + b"0;" + b"a=b;" * 4_000 + b"c\r\n\r\n"],
+    "a quote that does not end": [CODED + b'5;a="' + b'\\"' * 8_000 + b"\r\n"],
+    "spaces in a trailer": [CODED + b"0\r\nX:" + b" " * 16_000 + b"\1\r\n"],
+    "spaces and tabs in a trailer": [CODED + b"0\r\nX:" + b" \t" * 8_000 + b"a\r\n\r\n"],
+    "spaces in a field": [START + b"X:" + b" " * 30_000 + b"\r\n\r\n"],
+    "a long Host": [b"GET / HTTP/1.1\r\nHost: " + b"a." * 15_000 + b"!\r\n\r\n"],
+    "a long authority": [b"GET http://" + b"a-." * 5_000 + b"!/ HTTP/1.1\r\nHost: a\r\n\r\n"],
+    "a long path": [b"GET /" + b"a/../" * 3_200 + b" HTTP/1.1\r\nHost: a\r\n\r\n"],
+    "many options": [START + b"Connection: " + b"a," * 15_000 + b"\r\n\r\n"],
+    "many protocols": [START + b"Connection: upgrade\r\nUpgrade: " + b"a," * 15_000 + b"a\r\n\r\n"],
+    "many codings": [START + b"Transfer-Encoding: " + b"a," * 15_000 + b"chunked\r\n\r\n"],
+    "many requests": [GET * 9_000],
+}
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_no_bytes_cost_much(name: str) -> None:
+    """A twentieth of a second at most, mostly; no expression takes the square of the bytes (3.7 s for spaces, once)."""
+    start = time.process_time()
+    ask(COSTLY[name])
+    assert time.process_time() - start < 0.8
 
 
 # --- words --------------------------------------------------------------------------------------------
