@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +16,6 @@ from meshsdk.identity.securing import TLS_META
 from tests.integration.interop import Certified
 from tests.integration.programs import ROOT, ConsulView, Program, Starter, until
 from tests.real_consul import RealConsul
-
-TOOLS = ("curl", "openssl")
-pytestmark = pytest.mark.skipif(not all(map(shutil.which, TOOLS)), reason=f"needs {' and '.join(TOOLS)}")
 
 POLICY = "{version: 1, tls: {mode: strict}, authorization: {rules: [{name: no guests, deny: {from: [guest]}}]}}"
 SERVICES = ("fastapi", "flask")

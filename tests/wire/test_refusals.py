@@ -18,11 +18,16 @@ from meshsdk.wire.aio.dial import dial
 from meshsdk.wire.failures import refused, unconnected
 from meshsdk.wire.security import Security
 from tests.identity.certificates import NOW, Pair, issue
-from tests.wire.callers import Blocking, Pieces, at, called, failing, get, within
+from tests.wire.callers import OURS, Blocking, Pieces, at, called, failing, get, within
 from tests.wire.scripted import Peer, Script, Server, answering, eventually
 
 OLD, NEW = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 MEGABYTE = b"x" * 1024 * 1024
+
+# A thread neither reads before it has sent nor leaves a moment between being given a connection and using it.
+ON_A_LOOP = pytest.mark.parametrize(
+    "ours_with", [name for name, (caller, _) in OURS.items() if caller is not Blocking], indirect=True
+)
 
 
 class Authorities:
@@ -174,14 +179,13 @@ async def test_a_warm_connection_that_was_refused_is_not_used(
     assert server.heads == []
 
 
+@ON_A_LOOP
 async def test_a_refusal_that_comes_before_the_connection_is_used(
     ours_with: Any, serve: Callable[..., Server], authorities: Authorities, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a busy loop the alert is read before the send goes on; it does not try for ever."""
     server = serve(authorities.serving(answering()))
     ours = ours_with(secure=authorities.showing("expired"))
-    if isinstance(ours, Blocking):
-        pytest.skip("a thread reads nothing before it has sent")
     monkeypatch.setattr("meshsdk.wire.aio.pool.dial", _late())
     failure = await failing(ours, at(server), within(5), get(b"charge", "POST"))
     assert (failure.phase, failure.kind) == (Phase.NOT_WRITTEN, "tls"), failure
@@ -189,14 +193,13 @@ async def test_a_refusal_that_comes_before_the_connection_is_used(
     assert ours.kept == (0, 0)
 
 
+@ON_A_LOOP
 async def test_a_connection_that_is_closed_before_it_is_used(
     ours_with: Any, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is told as such, and does not count as open for ever."""
     server = serve(lambda peer: None)
     ours = ours_with()
-    if isinstance(ours, Blocking):
-        pytest.skip("a thread reads nothing before it has sent")
     monkeypatch.setattr("meshsdk.wire.aio.pool.dial", _late())
     failure = await failing(ours, at(server), within(5, max_connections=1), get(b"charge", "POST"))
     assert (failure.phase, failure.kind, failure.detail) == (
@@ -220,14 +223,13 @@ def _late() -> Any:
     return late
 
 
+@ON_A_LOOP
 async def test_a_refusal_between_being_granted_and_being_noticed(
     ours_with: Any, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each new connection would be refused in the same moment: the send ends, and does not open one after another."""
     server = serve(answering())
     ours = ours_with()
-    if isinstance(ours, Blocking):
-        pytest.skip("a thread grants and uses at once")
     told = Failure(Phase.NOT_WRITTEN, "tls", "the peer refused our certificate: alert unknown ca")
 
     def refused_at_once(connection: Connection, transport: Any) -> None:
