@@ -118,9 +118,15 @@ class RequestReader:
     def resume(self) -> None:
         """Parse on, `surplus` first: the upgrade or CONNECT was declined, or a request was taken from a full queue.
 
+        Nothing happens while the request that asks for another protocol is in the queue: it may be others that were
+        taken, and what is behind it must not be read as HTTP before it is declined.
+
         Raises:
             Refused: as `feed`.
         """
+        queue = self.queue
+        if not self._held or (queue and (queue[-1].upgrade or queue[-1].method == b"CONNECT")):
+            return
         self._held = False
         self._stopped = self._ended
         data, self.surplus = self.surplus, b""

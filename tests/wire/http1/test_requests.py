@@ -280,20 +280,32 @@ def test_a_declined_upgrade_goes_on(start: bytes) -> None:
     reader.queue.popleft()
     reader.resume()
     assert [asked.method for asked in reader.queue] == [b"GET", start.split(b" ")[0]]
-    assert reader.surplus == GET
+    assert (reader.surplus, reader.held) == (GET, True)
+    reader.queue.clear()
     reader.resume()
     reader.feed(GET)
-    assert (len(reader.queue), reader.surplus) == (4, b"")
+    assert (len(reader.queue), reader.surplus, reader.held) == (2, b"", False)
+
+
+@pytest.mark.parametrize("start", [SWITCH, TUNNEL])
+def test_what_is_before_an_upgrade_does_not_decline_it(start: bytes) -> None:
+    reader = read(GET + POST + start + GET)
+    for left in (2, 1):
+        reader.queue.popleft()
+        reader.resume()
+        assert (len(reader.queue), reader.surplus, reader.held) == (left, GET, True)
 
 
 def test_a_declined_upgrade_may_have_been_the_last() -> None:
     reader = read(SWITCH.replace(b"keep-alive", b"close") + GET)
+    reader.queue.clear()
     reader.resume()
-    assert (len(reader.queue), reader.surplus) == (1, b"")
+    assert (len(reader.queue), reader.surplus) == (0, b"")
 
 
 def test_what_was_held_back_may_be_refused() -> None:
     reader = read(SWITCH + b"\0")
+    reader.queue.clear()
     with pytest.raises(Refused):
         reader.resume()
 
