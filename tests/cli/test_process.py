@@ -118,7 +118,6 @@ def _help(*command: str) -> str:
     [
         (("dev",), "starlette", "server"),
         (("demo",), "flask", "examples"),
-        (("sidecar", "-c", "x.yaml"), "uvicorn", "sidecar"),
     ],
 )
 def test_what_is_not_installed_is_named_with_the_command_that_installs_it(command, module, extra):

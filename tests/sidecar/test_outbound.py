@@ -207,7 +207,7 @@ async def test_unknown_service_is_503_and_says_why(sidecar):
         ("GET / HTTP/1.1\r\nhost: [::1]:PORT\r\n", 421, "this sidecar"),
         ("GET https://payments/ HTTP/1.1\r\nhost: payments\r\n", 400, "services are called by http://"),
         ("GET http:///x HTTP/1.1\r\nhost: a\r\n", 400, ""),
-        ("CONNECT a:443 HTTP/1.1\r\nhost: a:443\r\n", 501, "CONNECT"),
+        ("CONNECT a:443 HTTP/1.1\r\nhost: a:443\r\n", 403, "CONNECT leads to"),
     ],
 )
 async def test_what_cannot_be_carried_is_refused_with_the_reason(sidecar, given, status, said):
