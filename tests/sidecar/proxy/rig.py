@@ -43,6 +43,7 @@ class Rig:
     Attributes:
         events: of the core.
         served: requests that came in.
+        faults: what the loop was told of exceptions that nobody caught.
     """
 
     def __init__(
@@ -60,12 +61,14 @@ class Rig:
         self.own = own
         self.events: list[Event] = []
         self.served: list[RequestStarted | RequestEnded] = []
+        self.faults: list[dict[str, Any]] = []
         self._limits = limits or {}
         self._guard = guard
         self._upstream = upstream
         self.clients: list[Client] = []
 
     async def open(self) -> Rig:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: self.faults.append(context))
         await self.app.open()
         self.directory = StaticDirectory(
             {"app": [self.app.address]}, plan=self.policy, sink=self.events.append, rng=random.Random(7)
@@ -109,6 +112,7 @@ class Rig:
         await self.plane.close()
         await self.app.close()
         await asyncio.sleep(0)
+        assert self.faults == []
 
     async def client(self, way: str = "out", **options: Any) -> Client:
         """Connect; `way` is `out` or `in`."""
@@ -152,6 +156,7 @@ class Rig:
             await until(lambda: self.idle() and not self.plane._open)
         except AssertionError:
             raise AssertionError(self.state()) from None
+        assert self.faults == []
 
     def state(self) -> str:
         return (
