@@ -74,6 +74,8 @@ class Child:
         self._process = subprocess.Popen(_wrapped(command), process_group=0)
         log.info("%s started as process %d", command[0], self.pid)
         threading.Thread(target=self._await_end, name="meshsdk-child", daemon=True).start()
+        if adopted():
+            threading.Thread(target=reap, args=(self.pid,), name="meshsdk-reaper", daemon=True).start()
 
     def __repr__(self) -> str:
         return f"<Child {self.pid} {'running' if self.code is None else f'ended with {self.code}'}>"
@@ -134,16 +136,13 @@ def adopted() -> bool:
 
 
 def reap(own: int) -> None:
-    """Await whatever has ended and was handed to us; our own child is awaited elsewhere.
+    """Await whatever was handed to us and ends, until our own child has ended, which is awaited elsewhere.
+
+    In a thread, as uvloop keeps SIGCHLD for itself.
 
     Args:
         own: its number.
     """
-    while True:
-        try:
-            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return
-        if found is None or found.si_pid == own:
-            return
-        os.waitpid(found.si_pid, 0)
+    while (found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)) is not None and found.si_pid != own:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(found.si_pid, 0)

@@ -182,8 +182,6 @@ class Sidecar:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
-        if self._command is not None and children.adopted():
-            loop.add_signal_handler(signal.SIGCHLD, self._reap)
 
     def _signalled(self, number: int) -> None:
         if not self._signal:
@@ -195,9 +193,6 @@ class Sidecar:
             self._child.kill()
         logging.shutdown()
         os._exit(children.exit_code(-number))  # whatever would be waited for, nobody wants to wait any more
-
-    def _reap(self) -> None:
-        children.reap(0 if self._child is None else self._child.pid)
 
     # --- what is said ---------------------------------------------------------------------------------------
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 
 import pytest
 
 from meshsdk.errors import ConfigError
-from meshsdk_sidecar.child import Child, check, exit_code, reap
+from meshsdk_sidecar.child import Child, check, exit_code
 
 
 def python(text: str) -> list[str]:
@@ -88,16 +89,38 @@ async def test_it_is_a_group_of_its_own_and_no_zombie_is_left():
     child.kill()
 
 
-def test_a_first_process_reaps_what_is_handed_to_it_and_leaves_its_own():
-    other = os.posix_spawn(sys.executable, [sys.executable, "-S", "-c", ""], os.environ)
-    os.waitid(os.P_PID, other, os.WEXITED | os.WNOWAIT)
-    reap(own=0)
-    with pytest.raises(ChildProcessError):
-        os.waitpid(other, 0)
-    own = os.posix_spawn(sys.executable, [sys.executable, "-S", "-c", ""], os.environ)
-    os.waitid(os.P_PID, own, os.WEXITED | os.WNOWAIT)
-    reap(own=own)
-    assert os.waitpid(own, 0)[0] == own
+# The first process of a container stands in: PR_SET_CHILD_SUBREAPER (36) hands it what loses its parent.
+FIRST = """
+import asyncio, ctypes, sys
+import uvloop
+from meshsdk_sidecar import child
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+child.adopted = lambda: True
+APP = '''
+import os, time
+if not os.fork():
+    if not os.fork():
+        os.setsid(); time.sleep(0.3); os._exit(0)
+    os._exit(0)
+os.wait()
+time.sleep(1.0)
+print(open(f"/proc/{os.getppid()}/task/{os.getppid()}/children").read().split(), os.getpid(), flush=True)
+raise SystemExit(4)
+'''
+async def main():
+    app = child.Child([sys.executable, "-S", "-c", APP])
+    await app.gone.wait()
+    return app.code
+with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    sys.exit(runner.run(main()))
+"""
+
+
+def test_a_first_process_awaits_what_is_handed_to_it_and_leaves_its_own():
+    done = subprocess.run([sys.executable, "-c", FIRST], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 4, done.stderr
+    children, app = done.stdout.rsplit(maxsplit=1)
+    assert children == f"['{app}']", "the app's orphan is no zombie of ours"
 
 
 def test_a_command_that_cannot_be():
