@@ -27,11 +27,19 @@ def sidecar(
     command: Annotated[
         list[str] | None, typer.Argument(metavar="[-- COMMAND]", help="The service to run, with --exec.")
     ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace", help="Take over from the sidecar of the same instance that runs: no connection is refused."
+        ),
+    ] = False,
 ) -> None:
     """Run a sidecar beside a service: it is registered, reached over mTLS, and calls others through the mesh."""
     if bool(command) != exec_:
         wanted = "write --exec before --" if command else "write the command after --, such as: --exec -- node app.js"
         raise ConfigError(f"--exec and a command go together: {wanted}")
+    if replace and exec_:
+        raise ConfigError("--replace and --exec exclude each other: the command that runs would be started once more")
     with part_of("sidecar"):
         from meshsdk_sidecar.app import become
-    become(config, command)
+    become(config, command, replace=replace)

@@ -109,14 +109,18 @@ class Listener:
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._accept(listening)) for listening in self._sockets]
 
-    async def close(self, seconds: float) -> None:
-        """Take no more connections, and give those that there are `seconds` to answer what they were asked."""
+    async def stop(self) -> None:
+        """Take no more connections; those that there are go on."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for listening in self._sockets:
             self._greet_waiting(listening)  # who was told of this port a moment ago is not hung up on
         self._let_go()
+
+    async def close(self, seconds: float) -> None:
+        """Take no more connections, and give those that there are `seconds` to answer what they were asked."""
+        await self.stop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 if self._greeted:

@@ -22,7 +22,7 @@ import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-__all__ = ["SERVING", "Workers"]
+__all__ = ["SERVING", "Alone", "Workers", "folder"]
 
 log = logging.getLogger("meshsdk.server")
 
@@ -56,11 +56,11 @@ class Workers:
     async def open(self) -> None:
         """Begin to answer the others."""
         try:
-            self._folder = _folder(self._base, self._instance)
+            self._folder = folder(self._base, self._instance)
             self._socket = _listen(self._folder)
             self._server = await asyncio.start_unix_server(self._answer, sock=self._socket)
             self._take_over()
-        except (OSError, _Alone) as error:
+        except (OSError, Alone) as error:
             self._folder = None
             log.warning(
                 "workers that share the port of %s cannot find each other: %s; each one registers, deregisters and "
@@ -132,27 +132,32 @@ class Workers:
             writer.close()
 
 
-class _Alone(Exception):
+class Alone(Exception):
     """Why this process cannot meet the others."""
 
 
-def _folder(base: Path | None, instance: str) -> Path:
+def folder(base: Path | None, instance: str) -> Path:
+    """The folder where processes of one instance meet; made where it is not there.
+
+    Raises:
+        Alone: there can be none.
+    """
     if base is None:
-        raise _Alone("no runtime folder is set")
+        raise Alone("no runtime folder is set")
     if not hasattr(socket, "AF_UNIX"):
-        raise _Alone("this system has no unix sockets")
-    folder = base / instance
-    if _too_long(folder):
-        folder = base / hashlib.sha256(instance.encode()).hexdigest()[:12]
-    if _too_long(folder):
-        raise _Alone(f"{base} is too long for a unix socket")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.stat()
+        raise Alone("this system has no unix sockets")
+    meeting = base / instance
+    if _too_long(meeting):
+        meeting = base / hashlib.sha256(instance.encode()).hexdigest()[:12]
+    if _too_long(meeting):
+        raise Alone(f"{base} is too long for a unix socket")
+    meeting.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = meeting.stat()
     if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise _Alone(
-            f"{folder} must belong to this user alone (owner {found.st_uid}, mode {stat.filemode(found.st_mode)})"
+        raise Alone(
+            f"{meeting} must belong to this user alone (owner {found.st_uid}, mode {stat.filemode(found.st_mode)})"
         )
-    return folder
+    return meeting
 
 
 def _too_long(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The serving process: `python -m meshsdk_sidecar -c FILE [--exec -- COMMAND]`, as `meshsdk sidecar` becomes it.
+"""The serving process: `python -m meshsdk_sidecar -c FILE`, as `meshsdk sidecar` becomes it.
 
 A command line of its own, as small as it can be: typer and rich would stay in memory for the life of every sidecar.
 """
@@ -8,31 +8,38 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from meshsdk.errors import ConfigError
+from meshsdk.errors import ConfigError, MeshError
 
 __all__ = ["main"]
 
-USAGE = "usage: python -m meshsdk_sidecar -c FILE [--exec -- COMMAND …]"
+USAGE = "usage: python -m meshsdk_sidecar -c FILE [--replace | --exec -- COMMAND …]"
 
 
 def main(arguments: list[str]) -> int:
-    """Run a sidecar; return the exit code: its child's, else 0 once drained, 2 for a mistake in the file or usage."""
+    """Run a sidecar; return the exit code: its child's, else 0 once drained, 2 for a mistake in the file or usage, 1
+    where it was to replace another that goes on.
+    """
     from meshsdk_sidecar.app import run
 
     try:
-        file, command = _read(arguments)
-        return run(file, command)
+        file, command, replace = _read(arguments)
+        return run(file, command, replace=replace)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - for who started it
         return 2
+    except MeshError as error:  # `NotReplaced`, which is not imported where nothing is replaced
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - for who started it
+        return 1
 
 
-def _read(arguments: list[str]) -> tuple[Path, list[str] | None]:
+def _read(arguments: list[str]) -> tuple[Path, list[str] | None, bool]:
     match arguments:
         case ["-c", file]:
-            return Path(file), None
+            return Path(file), None, False
+        case ["-c", file, "--replace"]:
+            return Path(file), None, True
         case ["-c", file, "--exec", "--", *command]:
-            return Path(file), command
+            return Path(file), command, False
         case _:
             raise ConfigError(USAGE)
 

@@ -12,20 +12,27 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
+from meshsdk.errors import ConfigError
 from meshsdk_sidecar import child, sockets
 from meshsdk_sidecar.config import Config
 from meshsdk_sidecar.file import load
 
+if TYPE_CHECKING:
+    from meshsdk_sidecar.handover import Predecessor
+
 __all__ = ["become", "run"]
 
+log = logging.getLogger("meshsdk.sidecar")
 
-def become(file: Path, command: Sequence[str] | None = None) -> NoReturn:
+
+def become(file: Path, command: Sequence[str] | None = None, *, replace: bool = False) -> NoReturn:
     """Replace this process by a sidecar.
 
     Args:
         command: the service, to be run as a child; None where somebody else runs it.
+        replace: take over from the sidecar of the same instance that runs, if one does.
 
     Raises:
         ConfigError: the file has mistakes, or there is no such program.
@@ -33,32 +40,65 @@ def become(file: Path, command: Sequence[str] | None = None) -> NoReturn:
     _check(file, command)
     sys.stdout.flush()
     sys.stderr.flush()
-    words = [] if command is None else ["--exec", "--", *command]
+    words = ["--replace"] if replace else []
+    words += [] if command is None else ["--exec", "--", *command]
     # -P: what lies in the current folder is the service's, and must not be imported in place of a library.
     os.execv(sys.executable, [sys.executable, "-P", "-m", "meshsdk_sidecar", "-c", str(file), *words])
 
 
-def run(file: Path, command: Sequence[str] | None = None) -> int:
+def run(file: Path, command: Sequence[str] | None = None, *, replace: bool = False) -> int:
     """Serve until SIGTERM or SIGINT, or until the child has ended; return the exit code.
 
     Args:
-        command: as of `become`.
+        command, replace: as of `become`.
 
     Raises:
         ConfigError: the file has mistakes, a port is taken, or there is no such program.
+        NotReplaced: the sidecar that was to be replaced goes on serving.
     """
     config = _check(file, command)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    listening = sockets.open_sockets(config.listeners())
+    before = _before(config) if replace else None
+    listening: sockets.Sockets = {}
+    sole = before is None  # whether nobody else serves at our places
     try:
+        listening = sockets.open_sockets(config.listeners(), held=None if before is None else before.held)
         from meshsdk_sidecar.process import Sidecar
 
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(Sidecar(config, listening, command).run())
+            sidecar = Sidecar(config, listening, command, before)
+            code = runner.run(sidecar.run())
+            sole = not sidecar.replaced
+            return code
+    except ConfigError as error:
+        if before is None:
+            raise
+        raise _unreplaced(before, error) from error
     finally:
         sockets.close(listening)
-        if config.admin.socket is not None:
+        if before is not None:
+            before.close()
+        if config.admin.socket is not None and sole:
             Path(config.admin.socket).unlink(missing_ok=True)
+
+
+def _before(config: Config) -> Predecessor | None:
+    """The process to replace; None where none runs."""
+    from meshsdk.config import load as settings
+    from meshsdk.server.workers import Alone
+    from meshsdk_sidecar.handover import Predecessor, meeting_place
+
+    try:
+        before = Predecessor.find(meeting_place(settings(config.overrides()), config))
+    except Alone as error:
+        raise ConfigError(f"--replace: {error}; set MESH_RUNTIME_DIR to a short path that this user owns") from error
+    if before is None:
+        log.info("--replace: no sidecar of this instance runs, so nothing is taken over")
+    return before
+
+
+def _unreplaced(before: Predecessor, error: ConfigError) -> ConfigError:
+    return ConfigError(f"{error}\nprocess {before.pid} goes on serving")
 
 
 def _check(file: Path, command: Sequence[str] | None) -> Config:

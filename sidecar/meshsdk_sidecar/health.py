@@ -94,6 +94,11 @@ class AppHealth:
         return f"<AppHealth {self._place} {self.trouble or 'well'}>"
 
     @property
+    def looked(self) -> bool:
+        """Whether it is known how the app does."""
+        return self._verdict.well is not None
+
+    @property
     def trouble(self) -> str:
         """Why callers must not be sent to the app; empty while it is well."""
         if self._verdict.well is None:

@@ -105,6 +105,11 @@ class Presence:
         await self._rest()
         await last_word("deregistered", heartbeat, heartbeat.deregister())
 
+    async def hand_over(self) -> None:
+        """Say no more to Consul: from now on another process speaks for the instance."""
+        self._leaving = True
+        await self._rest()
+
     def _follow(self, told: Registration | None) -> None:
         if told is None:
             self._tell(f"not registered: {self._why_not()}")

@@ -8,6 +8,9 @@ Rule 2  The first SIGTERM or SIGINT: callers are told, have `drain.wait` seconds
         ends finishes its work first, and may call others for it.
 Rule 3  A second signal ends it at once.
 Rule 4  A child that ends by itself ends the sidecar with its exit code; nobody waits for what nobody can answer.
+Rule 5  A process that replaces another (`meshsdk_sidecar.handover`) serves once it knows all that it needs, and speaks
+        to Consul and by its pages once that one is told. The one before leaves Consul alone, and ends when what it had
+        begun is finished: clients that keep connections are told with their next answer, and have `PATIENT` seconds.
 """
 
 from __future__ import annotations
@@ -20,12 +23,14 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from meshsdk.server.workers import Alone
 from meshsdk.wire.aio.watch import Watch
 from meshsdk_sidecar import child as children
 from meshsdk_sidecar import kinds, sockets
 from meshsdk_sidecar.admin import Admin, Pages
 from meshsdk_sidecar.child import Child
 from meshsdk_sidecar.config import Config
+from meshsdk_sidecar.handover import READY, Handover, NotReplaced, Predecessor, meeting_place
 from meshsdk_sidecar.health import AppHealth, accepts
 from meshsdk_sidecar.mesh import SidecarMesh
 from meshsdk_sidecar.presence import Presence
@@ -38,6 +43,10 @@ log = logging.getLogger("meshsdk.sidecar")
 LOOK = 0.2
 """Seconds between two looks whether the app has gone."""
 
+PATIENT = 5.0
+"""Seconds a replaced process leaves kept connections open that nobody asks anything on: a client that is busy asks
+sooner, and is told; closing an idle one may cross a request that is on its way."""
+
 
 class Sidecar:
     """One sidecar.
@@ -46,9 +55,24 @@ class Sidecar:
         config: its file.
         listening: its sockets, by the names of the file's sections.
         command: the app, to be run as a child.
+        before: the process that is to be replaced.
+
+    Attributes:
+        replaced: whether another process serves at our places now.
     """
 
-    def __init__(self, config: Config, listening: sockets.Sockets, command: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        listening: sockets.Sockets,
+        command: Sequence[str] | None = None,
+        before: Predecessor | None = None,
+    ) -> None:
+        self.replaced = False
+        self._before = before
+        self._entered = asyncio.Event()
+        self._handover: Handover | None = None
+        self._pages: list[Admin] = []
         self._config = config
         self._listening = listening
         self._command = command
@@ -66,14 +90,19 @@ class Sidecar:
         self._handle_signals()
         async with AsyncExitStack() as begun:
             await begun.enter_async_context(self._mesh)
-            await self._plane.open({name: each for name, each in self._listening.items() if name != "inbound"})
-            begun.push_async_callback(self._plane.close)
-            await self._open_pages(begun)
+            if self._before is None:
+                await self._plane.open({name: each for name, each in self._listening.items() if name != "inbound"})
+                begun.push_async_callback(self._plane.close)
+                await self._open_pages(begun)
             if self._command is not None:
                 self._child = Child(self._command)
                 begun.callback(self._child.kill)
             if self._config.service.place is not None:
                 await begun.enter_async_context(self._serving())
+            if self._before is not None:
+                await self._replace(self._before, begun)
+                await self._open_pages(begun)
+            self._open_handover(begun)
             self._tell()
             await self._until_end()
             return await self._end()
@@ -89,6 +118,7 @@ class Sidecar:
                 admin = Admin(found, table, anyone=anyone)
                 await admin.open(self._listening[name], watch, time.monotonic)
                 begun.callback(admin.close)
+                self._pages.append(admin)
 
     @asynccontextmanager
     async def _serving(self) -> AsyncIterator[None]:
@@ -115,8 +145,11 @@ class Sidecar:
                 await asyncio.wait(tasks)
 
     async def _enter(self, presence: Presence) -> None:
-        await self._mesh.await_known()
-        await self._plane.open({"inbound": self._listening["inbound"]})
+        if self._before is None:
+            await self._mesh.await_known()
+            await self._plane.open({"inbound": self._listening["inbound"]})
+        else:
+            await self._entered.wait()
         self._warn()
         await presence.run()
 
@@ -128,6 +161,69 @@ class Sidecar:
         if self._presence is None:
             return "draining: the sidecar stops" if self._mesh.draining else ""
         return self._presence.why_absent
+
+    # --- one process after another --------------------------------------------------------------------------
+
+    async def _replace(self, before: Predecessor, begun: AsyncExitStack) -> None:
+        """Become ready, and take the place of the process before; raises `NotReplaced` where that goes on."""
+        end = time.monotonic() + READY
+        await self._mesh.await_known()
+        while why := self._missing():
+            if self._stop.is_set() or time.monotonic() > end:
+                waited = "told to end before it was ready" if self._stop.is_set() else f"not ready within {READY:g} s"
+                raise NotReplaced(f"{waited} ({why}): process {before.pid} goes on serving")
+            await asyncio.sleep(LOOK / 10)
+        await self._plane.open(self._listening)
+        begun.push_async_callback(self._plane.close)
+        await before.dismiss()
+        log.info("ready in place of process %d", before.pid)
+        self._entered.set()
+
+    def _missing(self) -> str:
+        """What is not known yet and must be, before anybody is served in place of a process that knows it."""
+        if why := self._mesh.unready:
+            return why
+        return self._health.trouble if self._health is not None and not self._health.looked else ""
+
+    def _open_handover(self, begun: AsyncExitStack) -> None:
+        try:
+            place = meeting_place(self._mesh.settings, self._config)
+            self._handover = Handover(place, self._listening, refusal=self._unmoved, replaced=self._be_replaced)
+        except (OSError, Alone) as error:
+            log.warning("no new process can replace this one (meshsdk sidecar --replace): %s", error)
+            return
+        begun.callback(self._handover.close)
+        task = asyncio.create_task(self._handover.run())
+        task.add_done_callback(_tell_why)
+        begun.callback(task.cancel)
+
+    def _unmoved(self) -> str:
+        """Why another process cannot take over."""
+        if self._child is not None:
+            return "the app is its child (--exec) and would end with it: stop it, and start it anew"
+        if self._drained is not None or self._stop.is_set():
+            return "it is draining: start the new one when it has ended"
+        return ""
+
+    async def _be_replaced(self) -> None:
+        self.replaced = True
+        log.info("another process serves now; what is in flight is finished")
+        for admin in self._pages:
+            admin.close()
+        if self._presence is not None:
+            await self._presence.hand_over()
+        self._mesh.draining = True
+        await self._plane.retire()
+        self._stop.set()
+
+    async def _finish(self) -> None:
+        """What is in flight when another process has taken over."""
+        clock, seconds = asyncio.get_running_loop().time, self._mesh.settings.drain_timeout
+        end, patient = clock() + seconds, clock() + min(PATIENT, seconds)
+        while self._plane.connected and clock() < patient:  # noqa: ASYNC110 - connections tell nobody when the last is gone
+            await asyncio.sleep(LOOK / 10)
+        await self._plane.close(max(0.0, end - clock()))
+        log.info("finished: the process that replaced this one serves alone")
 
     # --- the end --------------------------------------------------------------------------------------------
 
@@ -155,6 +251,9 @@ class Sidecar:
             wait.cancel()
 
     async def _end(self) -> int:
+        if self.replaced:
+            await self._finish()
+            return 0
         log.info("stopping")
         self.drain()
         assert self._drained is not None  # it was just begun

@@ -155,6 +155,10 @@ class Downstream(asyncio.Protocol):
         if self.work is None and self._ends == inf:
             self._close()
 
+    def retire(self) -> None:
+        """Close after the next answer; where nothing is asked any more, somebody else has to close it."""
+        self._closing = True
+
     def release(self) -> asyncio.Transport:
         """Leave the connection to the work at hand, which sets a protocol of its own; it lasts until `let_go`."""
         self._watch.discard(self)

@@ -183,6 +183,22 @@ class Plane:
         """Requests that have not ended, both ways."""
         return sum(1 for downstream in self._open if downstream.work is not None)
 
+    @property
+    def connected(self) -> int:
+        """Clients' connections that stand, both ways."""
+        return len(self._open)
+
+    async def retire(self) -> None:
+        """Accept no more connections, and end those that there are with their next answer: a client that counts on one
+        is told so, where closing it might cross its next request.
+        """
+        for server in self._servers:
+            server.close()
+        for listener in self._listeners:
+            await listener.stop()
+        for downstream in tuple(self._open):
+            downstream.retire()
+
     async def drain_inbound(self, seconds: float) -> None:
         """Let no more callers in, and finish what is in flight, within `seconds`."""
         for listener in self._listeners:

@@ -1,0 +1,435 @@
+"""Hot restart with real processes: no connection is refused, whoever comes and goes; and what is handed over how."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import sys
+from collections import Counter
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+
+import httpx
+import pytest
+
+from meshsdk_registry import Consul, Health, Registration
+from meshsdk_sidecar import sockets
+from meshsdk_sidecar.handover import Handover, NotReplaced, Predecessor
+from tests.real_consul import free_ports
+from tests.sidecar.conftest import ROOT, end, environment, start, wait
+from tests.sidecar.listener import listening
+
+RATE = 100  # requests per second in each direction
+
+
+async def hello(scope, receive, send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+@contextmanager
+def running(tmp_path, consul, service, **more):
+    """The first sidecar; whatever else the test starts is its own to end."""
+    sidecar = start(tmp_path, consul, service, **more)
+    try:
+        yield sidecar
+    finally:
+        sidecar.process.kill()
+        sidecar.process.wait()
+
+
+@contextmanager
+def successor(tmp_path, consul, name="next.log", *words, **variables):
+    """Another process of the same file that is to replace the one that runs."""
+    log = tmp_path / name
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "meshsdk_sidecar", "-c", str(tmp_path / "sidecar.yaml"), *words, "--replace"],
+            env=environment(tmp_path, consul) | variables,
+            cwd=ROOT,
+            stdout=file,
+            stderr=file,
+        )
+    try:
+        yield process, log
+    finally:
+        process.kill()
+        process.wait()
+
+
+@asynccontextmanager
+async def load(url: str, **headers: str):
+    """Requests at `RATE`, half of them on kept connections and half on new ones; what they came to."""
+    came: Counter[str] = Counter()
+    over = asyncio.Event()
+
+    async def ask(http: httpx.AsyncClient, **more: str) -> None:
+        try:
+            answer = await http.get(url, headers={**headers, **more})
+            came[str(answer.status_code)] += 1
+        except httpx.HTTPError as error:
+            came[repr(error)] += 1
+
+    async def go_on(http: httpx.AsyncClient) -> None:
+        loop = asyncio.get_running_loop()
+        began, asked = loop.time(), set()
+        for number in itertools.count():
+            if over.is_set():
+                break
+            asked.add(asyncio.create_task(ask(http, **({"connection": "close"} if number % 2 else {}))))
+            await asyncio.sleep(began + number / RATE - loop.time())
+        await asyncio.gather(*asked)
+
+    async with httpx.AsyncClient(trust_env=False, timeout=5) as http:
+        task = asyncio.create_task(go_on(http))
+        try:
+            yield came
+        finally:
+            over.set()
+            await task
+
+
+@asynccontextmanager
+async def app():
+    """The service beside the sidecar."""
+    port = free_ports(1)[0]
+    async with listening(hello, "127.0.0.1", port):
+        yield port
+
+
+@asynccontextmanager
+async def called(consul):
+    """A service that the sidecar's app calls."""
+    async with app() as port:
+        registration = Registration("called", "called-1", "127.0.0.1", port)
+        await consul.register(registration)
+        await consul.pass_ttl(registration.check_id)
+        yield
+
+
+# --- whole processes --------------------------------------------------------------------------------------
+
+
+async def test_two_restarts_under_load_refuse_nothing_and_consul_never_hears_of_them(tmp_path, dev_agent):
+    seen: set[Health | None] = set()
+    service = "name: legacy, port: {}, health: {{tcp: true}}"
+    async with Consul(dev_agent.url) as consul, called(consul), app() as port:
+        with running(tmp_path, dev_agent.url, service.format(port)) as sidecar, ExitStack() as after:
+            await asyncio.to_thread(sidecar.until_ready)
+            async with load(sidecar.proxy, host="called") as out, load(f"http://127.0.0.1:{sidecar.inbound}/") as into:
+                for log in ("next.log", "third.log"):
+                    await asyncio.sleep(0.5)
+                    process, _ = after.enter_context(successor(tmp_path, dev_agent.url, log))
+                    await until_ended(sidecar.process, consul, seen)
+                    sidecar.process = process
+                await asyncio.to_thread(sidecar.until_ready)
+                await asyncio.sleep(0.5)
+            assert (set(out), set(into)) == ({"200"}, {"200"}), (out, into)
+            assert min(out.total(), into.total()) > 200
+    assert seen == {Health.PASSING}
+    for name in ("sidecar.log", "next.log", "third.log"):
+        assert "Traceback" not in (tmp_path / name).read_text()
+    assert "finished: the process that replaced this one serves alone" in (tmp_path / "next.log").read_text()
+
+
+async def until_ended(process, consul, seen) -> None:
+    """The end of a process that is replaced, and what callers were told in the meantime."""
+    async with asyncio.timeout(20):
+        while process.poll() is None:
+            found = (await consul.instances("legacy")).value
+            seen |= {each.health for each in found} or {None}
+            await asyncio.sleep(0.02)
+    assert process.returncode == 0
+
+
+def test_the_last_process_leaves_consul(tmp_path, dev_agent):
+    with listens() as port, running(tmp_path, dev_agent.url, f"name: legacy, port: {port}") as sidecar:
+        sidecar.until_ready()
+        with successor(tmp_path, dev_agent.url) as (process, log):
+            assert sidecar.process.wait(15) == 0
+            sidecar.process = process
+            sidecar.until_ready()
+            assert end(sidecar) == 0
+            assert "deregistered" in log.read_text()
+    assert "deregistered" not in sidecar.log.read_text()
+    assert not list((tmp_path / "run").glob("*/handover.sock"))
+
+
+def test_a_listener_of_the_new_file_opens_and_one_of_the_old_closes(tmp_path, dev_agent):
+    old, new = free_ports(2)
+    admin = f"admin: {{socket: {tmp_path}/admin.sock}}"
+    more = "upstreams: [{{service: called, port: {}}}]".format
+    with running(tmp_path, dev_agent.url, "name: legacy", more=more(old)) as sidecar:
+        sidecar.until_ready()
+        file = tmp_path / "sidecar.yaml"
+        text = file.read_text().replace(more(old), more(new)).replace(f"admin: {{port: {sidecar.admin}}}", admin)
+        file.write_text(text)
+        with successor(tmp_path, dev_agent.url) as (process, log):
+            assert sidecar.process.wait(15) == 0
+            wait(lambda: (tmp_path / "admin.sock").exists() and connects(new), log)
+            assert connects(sidecar.out)
+            assert not connects(old)
+            assert not connects(sidecar.admin)
+            process.terminate()
+            assert process.wait(15) == 0
+    assert not (tmp_path / "admin.sock").exists()
+
+
+def test_the_socket_of_the_pages_is_handed_over_with_its_file(tmp_path, dev_agent):
+    pages = tmp_path / "admin.sock"
+    with running(tmp_path, dev_agent.url, "name: legacy", more="drain: {app: 0s}") as sidecar:
+        sidecar.until_ready()
+        file = tmp_path / "sidecar.yaml"
+        file.write_text(file.read_text().replace(f"admin: {{port: {sidecar.admin}}}", f"admin: {{socket: {pages}}}"))
+        with successor(tmp_path, dev_agent.url) as (second, _):
+            assert sidecar.process.wait(15) == 0
+            wait(pages.exists)
+            with successor(tmp_path, dev_agent.url, "third.log") as (third, log):
+                assert second.wait(15) == 0
+                assert pages.exists()
+                wait(lambda: b'"ready": true' in asked(pages), log)
+                third.terminate()
+                assert third.wait(15) == 0
+                assert not pages.exists()
+
+
+def test_without_a_predecessor_it_begins_as_any_other(tmp_path, dev_agent):
+    with running(tmp_path, dev_agent.url, "name: legacy") as sidecar:
+        sidecar.until_ready()
+        assert end(sidecar) == 0
+        with successor(tmp_path, dev_agent.url) as (process, log):
+            sidecar.process = process
+            sidecar.until_ready()
+            assert "no sidecar of this instance runs" in log.read_text()
+
+
+# --- who fails changes nothing ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", ["SIGTERM", "SIGKILL"])
+def test_a_new_process_that_ends_before_it_is_ready_leaves_the_old_one_serving(tmp_path, dev_agent, by):
+    variables = {"MESH_IDENTITY": "consul", "MESH_STATE_DIR": str(tmp_path / "other")}
+    with listens() as port, running(tmp_path, dev_agent.url, f"name: legacy, port: {port}") as sidecar:
+        sidecar.until_ready()
+        with successor(tmp_path, "http://127.0.0.1:1", **variables) as (process, log):
+            wait(lambda: "asks for the listening sockets" in sidecar.log.read_text(), log)
+            wait(lambda: "meshsdk" in log.read_text(), log)
+            process.send_signal(getattr(signal, by))
+            assert process.wait(15) == (1 if by == "SIGTERM" else -signal.SIGKILL), log.read_text()
+        if by == "SIGTERM":
+            assert "error: told to end before it was ready (" in log.read_text()
+            assert f"process {sidecar.process.pid} goes on serving" in log.read_text()
+            assert "Traceback" not in log.read_text()
+        wait(lambda: "did not take over, this one goes on serving: it hung up" in sidecar.log.read_text(), sidecar.log)
+        sidecar.until_ready()
+        assert connects(sidecar.inbound)
+        with successor(tmp_path, dev_agent.url, "third.log") as (third, log):
+            assert sidecar.process.wait(15) == 0, "the next one may replace it"
+            sidecar.process = third
+            sidecar.until_ready()
+
+
+def test_a_new_file_whose_port_is_taken_leaves_the_old_one_serving(tmp_path, dev_agent):
+    with listens() as taken, running(tmp_path, dev_agent.url, "name: legacy") as sidecar:
+        sidecar.until_ready()
+        file = tmp_path / "sidecar.yaml"
+        file.write_text(file.read_text() + f"\nupstreams: [{{service: called, port: {taken}}}]\n")
+        with successor(tmp_path, dev_agent.url) as (process, log):
+            assert process.wait(15) == 2
+        assert f"cannot listen at 127.0.0.1:{taken}: Address already in use" in log.read_text()
+        assert f"process {sidecar.process.pid} goes on serving" in log.read_text()
+        sidecar.until_ready()
+        assert end(sidecar) == 0
+
+
+def test_an_app_that_is_a_child_is_not_handed_over(tmp_path, dev_agent):
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with running(tmp_path, dev_agent.url, "name: legacy", command=command) as sidecar:
+        sidecar.until_ready()
+        with successor(tmp_path, dev_agent.url) as (process, log):
+            assert process.wait(15) == 1
+        said = f"error: process {sidecar.process.pid} goes on serving: the app is its child (--exec)"
+        assert said in log.read_text()
+        sidecar.until_ready()
+
+
+def test_one_that_drains_is_not_replaced(tmp_path, dev_agent):
+    with (
+        listens() as port,
+        running(tmp_path, dev_agent.url, f"name: legacy, port: {port}", more="drain: {wait: 1m}") as sidecar,
+    ):
+        sidecar.until_ready()
+        sidecar.process.terminate()
+        wait(lambda: "put into maintenance" in sidecar.log.read_text(), sidecar.log)
+        with successor(tmp_path, dev_agent.url) as (process, log):
+            assert process.wait(15) == 1
+        assert "it is draining: start the new one when it has ended" in log.read_text()
+
+
+def test_a_command_would_be_started_twice(tmp_path):
+    (tmp_path / "s.yaml").write_text("service: {name: legacy}")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "meshsdk.cli",
+            "sidecar",
+            "-c",
+            tmp_path / "s.yaml",
+            "--replace",
+            "--exec",
+            "--",
+            "true",
+        ],
+        env=environment(tmp_path, "http://127.0.0.1:1"),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "--replace and --exec exclude each other" in done.stderr
+
+
+# --- the handover itself ----------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def offered(place, listening, refusal=""):
+    """A running process's side; `replaced` is set when another has taken over."""
+    replaced = asyncio.Event()
+
+    async def leave() -> None:
+        replaced.set()
+
+    handover = Handover(place, listening, refusal=lambda: refusal, replaced=leave)
+    task = asyncio.create_task(handover.run())
+    try:
+        yield replaced
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+        handover.close()
+
+
+@pytest.fixture
+def many():
+    """More listeners than descriptors fit one parcel."""
+    found = {f"upstreams.s:{n}": [listener(), listener()] for n in range(40)}
+    yield found
+    sockets.close(found)
+
+
+def listener() -> socket.socket:
+    return socket.create_server(("127.0.0.1", 0))
+
+
+async def test_every_socket_arrives_under_its_name(tmp_path, many):
+    place = tmp_path / "handover.sock"
+    async with offered(place, many) as replaced:
+        assert stat.S_IMODE(place.stat().st_mode) == 0o600
+        before = await asyncio.to_thread(Predecessor.find, place)
+        assert before is not None
+        assert before.pid == os.getpid()
+        addresses = {name: [one.getsockname() for one in each] for name, each in many.items()}
+        assert {name: [one.getsockname() for one in each] for name, each in before.held.items()} == addresses
+        assert not any(one.get_inheritable() or one.getblocking() for each in before.held.values() for one in each)
+        assert not replaced.is_set()
+        await before.dismiss()
+        assert replaced.is_set()
+        sockets.close(before.held)
+
+
+async def test_nobody_is_there(tmp_path):
+    place = tmp_path / "handover.sock"
+    assert Predecessor.find(place) is None
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(place))
+    assert Predecessor.find(place) is None, "the file of one that was killed"
+    async with offered(place, {}):
+        assert await found(place)
+
+
+async def test_a_refusal_says_why(tmp_path):
+    place = tmp_path / "handover.sock"
+    async with offered(place, {}, "not today") as replaced:
+        with pytest.raises(NotReplaced, match="goes on serving: not today"):
+            await asyncio.to_thread(Predecessor.find, place)
+        assert not replaced.is_set()
+
+
+@pytest.mark.parametrize(
+    ("sent", "answered"),
+    [
+        (json.dumps({"take": 2}).encode(), b"by version 2 of the handover, and this process knows 1"),
+        (b"[]", b""),
+        (b"{", b""),
+    ],
+)
+async def test_who_speaks_otherwise_is_sent_away_and_the_next_is_served(tmp_path, sent, answered):
+    place = tmp_path / "handover.sock"
+    async with offered(place, {}) as replaced:
+        reader, writer = await asyncio.open_unix_connection(place)
+        writer.write(struct.pack(">I", len(sent)) + sent)
+        assert answered in await reader.read()
+        writer.close()
+        reader, writer = await asyncio.open_unix_connection(place)
+        writer.write(b"\xff\xff\xff\xff")
+        assert not await reader.read()
+        writer.close()
+        assert await found(place)
+        assert not replaced.is_set()
+
+
+async def test_the_place_of_the_next_process_is_left_to_it(tmp_path):
+    place = tmp_path / "handover.sock"
+    async with offered(place, {}):
+        async with offered(place, {}, "the second"):
+            pass
+        assert not place.exists(), "the second took the name, and removed it"
+    async with offered(place, {}):
+        first = place.stat().st_ino
+        other = Handover(place, {}, refusal=str, replaced=asyncio.Event().wait)
+        assert place.stat().st_ino != first
+    assert place.exists(), "it is the other's"
+    other.close()
+    assert not place.exists()
+
+
+# --- means ------------------------------------------------------------------------------------------------
+
+
+async def found(place) -> bool:
+    """Whether sockets are handed over; nothing is taken."""
+    before = await asyncio.to_thread(Predecessor.find, place)
+    if before is not None:
+        before.close()
+    return before is not None
+
+
+@contextmanager
+def listens():
+    with listener() as found:
+        yield found.getsockname()[1]
+
+
+def connects(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 2).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def asked(pages) -> bytes:
+    """What the page `/ready` says at a unix socket."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(pages))
+        client.sendall(b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        return b"".join(iter(lambda: client.recv(4096), b""))
