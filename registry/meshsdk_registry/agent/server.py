@@ -168,6 +168,8 @@ class DevAgent:
             access_log=False,
             ssl_certfile=self._certfile,
             ssl_keyfile=self._keyfile,
+            # Consul closes no idle connection. uvicorn would after 5 s, which is when heartbeats come.
+            timeout_keep_alive=3600,
             timeout_graceful_shutdown=1,
         )
         listener = self._listen()
