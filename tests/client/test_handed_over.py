@@ -16,10 +16,10 @@ import pytest
 
 from meshsdk import Mesh as RealMesh
 from meshsdk.client import library
-from meshsdk.identity.securing import TLS_META, Securing
 from meshsdk.client.transport_engine import AsyncTransportEngine, TransportEngine
 from meshsdk.core.model import Endpoint, Phase, Snapshot, TransportFailure
 from meshsdk.errors import BadReply, ConfigError, ConnectFailed, ConnectionLost, DeadlineExceeded
+from meshsdk.identity.securing import TLS_META, Securing
 from meshsdk.policy.effective import DEFAULTS
 from meshsdk.wire.engine import Bounds, Request
 from meshsdk.wire.security import PeerRejected, Security

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from meshsdk.identity.securing import TLS_META, Securing
 from meshsdk.core.model import Endpoint
+from meshsdk.identity.securing import TLS_META, Securing
 from meshsdk.wire.security import PeerRejected, Security
 
 OURS = Security(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), "payments")

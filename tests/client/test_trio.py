@@ -19,8 +19,8 @@ import trio
 
 from meshsdk import Mesh as RealMesh
 from meshsdk.client import async_client, library
-from meshsdk.identity.securing import Securing
 from meshsdk.errors import ConfigError, ConnectFailed, DeadlineExceeded
+from meshsdk.identity.securing import Securing
 from tests.client.colours import ONCE, QUICK, Mesh
 from tests.wire.scripted import Peer, Script, Server, after_request, answering, eventually, refusing_port, reply
 
