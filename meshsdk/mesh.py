@@ -33,6 +33,7 @@ from meshsdk.telemetry.sinks import Fanout
 from meshsdk.telemetry.tracing import Tracing
 from meshsdk.tokens.keeper import Tokens
 from meshsdk_registry import Consul
+from meshsdk_registry.transport import prepare
 
 if TYPE_CHECKING:
     import httpx
@@ -86,6 +87,7 @@ class Mesh:
         **settings: Any,
     ) -> None:
         self.settings = load({"service": service, "port": port, **settings})
+        prepare()
         self.metrics = Metrics()
         self._tracing = Tracing()
         self._sink: Fanout[Any] = Fanout(self.metrics.sink, AccessLog(self.settings.service))

@@ -7,6 +7,7 @@ headers but the index.
 
 from __future__ import annotations
 
+import importlib
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from meshsdk_registry.index import listen_for
 from meshsdk_registry.pyconsul import ConsulException, base
 from meshsdk_registry.refusals import refusal
 
-__all__ = ["MAX_CONNECTIONS", "Making", "PyConsul", "Reply", "Transport", "carry_by", "misunderstood"]
+__all__ = ["MAX_CONNECTIONS", "Making", "PyConsul", "Reply", "Transport", "carry_by", "misunderstood", "prepare"]
 
 MAX_CONNECTIONS = 128
 """Of one process. The agent allows one address 200 (`limits.http_max_conns_per_client`): a second process still finds
@@ -146,6 +147,16 @@ class PyConsul(base.Consul):
     def http_connect(self, host: str, port: int, scheme: str, verify: Any = True, cert: Any = None) -> Any:  # noqa: ARG002
         """Return the transport; py-consul's extension point."""
         return self._transport
+
+
+def prepare() -> None:
+    """Import what carries requests, now and in this thread.
+
+    Else a thread in the background would, while a server forks its workers: a module that is half imported then stays
+    so in the child, and whoever imports it there waits for ever.
+    """
+    if _making is None:
+        importlib.import_module("meshsdk_registry.over_httpx")
 
 
 def _carrier(address: ConsulAddress, tls: ssl.SSLContext | None, timeout: float, connections: int) -> Carrier:
