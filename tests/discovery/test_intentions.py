@@ -33,7 +33,9 @@ def background() -> Iterator[Background]:
 def following(
     agent: AgentThread | RealConsul, background: Background, token: str | None = None, **options: Any
 ) -> OwnIntentions:
-    return OwnIntentions(lambda: Consul(agent.url, token=token), "shop", background=background, **options)
+    return OwnIntentions(
+        lambda: Consul(agent.url, token=token), "shop", background=background, **{"first_wait": 10.0, **options}
+    )
 
 
 def allows(intentions: OwnIntentions, peer: str | None = PEER) -> bool:

@@ -33,7 +33,8 @@ def serve(start: Callable[..., Any], port: int) -> Callable[..., Any]:
         command = list(SERVERS[kind])
         command += ["--bind", f"127.0.0.1:{port}"] if command[0] == "gunicorn" else []
         command += ["--port", str(port)] if command[0] == "uvicorn" else []
-        return start(*command, port=port, MESH_ADDRESS="127.0.0.1", **env)
+        # Long: on a busy machine the agent in this process may take more than the default of 2 s to answer.
+        return start(*command, port=port, **{"MESH_ADDRESS": "127.0.0.1", "MESH_FIRST_WAIT": "15", **env})
 
     return serving
 
@@ -54,7 +55,7 @@ def first_answer(program: Any, path: str = "/who") -> tuple[int, str]:
     deadline = time.monotonic() + 20
     while True:
         try:
-            with urllib.request.urlopen(program.url + path, timeout=10) as answer:
+            with urllib.request.urlopen(program.url + path, timeout=20) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as refused:
             return refused.code, refused.read().decode()
