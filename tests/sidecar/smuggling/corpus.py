@@ -152,6 +152,7 @@ _LINES = {
     "a tab behind chunked": _post(b"Transfer-Encoding: chunked\t", _HIDING),
     "a tab behind Host": LINE + b"Host: mesh\t\r\n\r\n",
     "a tab in Connection": _post(b"Connection: te,\tclose", b""),
+    "HTTP/0.9 with a field, in one line": b"GET /\n!: HTTP/1.1\r\nHost: mesh\r\n\r\n",  # llhttp takes this one
     "many empty lines first": b"\r\n" * 9 + PLAIN,
     "TLS to a plain port": bytes.fromhex("160301020001000001fc0303"),
     "a space before the method": b" " + PLAIN,

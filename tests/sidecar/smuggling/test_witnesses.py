@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from tests.sidecar.smuggling.corpus import SHAPES, Shape
 from tests.sidecar.smuggling.witnesses import Seen, Witness, witnesses
 from tests.wire.http1.asking import Heard, Request, ask
-from tests.wire.http1.asks import Sent, damaged, sendings
+from tests.wire.http1.asks import ONE_BYTE_OFF, Sent, damaged, one_byte_off, sendings
 
 LONG = settings.get_current_profile_name() == "long"
 pytestmark = pytest.mark.timeout(0 if LONG else 300)  # a failure takes a while to be made small
@@ -79,7 +79,7 @@ def _same(request: Request, seen: Seen, name: str) -> None:
     absolute = re.fullmatch(r"(?i)https?://[^/?]*(.*)", target)
     host = (request.host or b"").decode()
     if absolute is not None and name == "nginx":  # which passes on a target in origin form
-        target = absolute[1] if absolute[1].startswith("/") else "/" + absolute[1]
+        target = absolute[1] if absolute[1].startswith("/") else "/" + absolute[1].removesuffix("?")
     assert (seen.method, seen.target, seen.body) == (request.method.decode(), target, request.body)
     if name == "nginx":
         assert seen.host == re.sub(r"(?<!:):[0-9]+$|\.$", "", re.sub(r":[0-9]+$", "", host)).lower()
@@ -90,6 +90,13 @@ def _same(request: Request, seen: Seen, name: str) -> None:
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name.replace(" ", "-"))
 def test_shape(running: list[Witness], shape: Shape) -> None:
     check(running, shape.data)
+
+
+def test_one_byte_at_every_place(running: list[Witness]) -> None:
+    """Those that have been mistaken for another, put in and put instead."""
+    for data in ONE_BYTE_OFF:
+        for variant in one_byte_off(data, b"\0\t\n\r ,:_"):
+            check(running, variant)
 
 
 @FUZZ

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from tests.wire.http1 import replies
 from tests.wire.http1.asking import Request
 from tests.wire.http1.reading import Fields
 
-__all__ = ["LINES", "SPLINTERS", "Sent", "damaged", "sendings"]
+__all__ = ["LINES", "ONE_BYTE_OFF", "SPLINTERS", "Sent", "damaged", "one_byte_off", "sendings"]
 
 
 @dataclass(frozen=True)
@@ -156,3 +157,19 @@ def damaged(draw: st.DrawFn) -> Sent:
         bytewise = how in ("flip", "delete", "truncate", "put", "insert")
         data = (replies._with_bytes if bytewise else replies._with_lines)(data, how, place, what)
     return Sent(data)
+
+
+ONE_BYTE_OFF = [
+    b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nokGET / HTTP/1.0\r\n\r\n",
+    b"PUT / HTTP/1.1\r\nhost: a\r\nTransfer-Encoding: chunked\r\n\r\n2;a=b\r\nok\r\n0\r\nX: y\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: b\r\n\r\nGE",
+]
+
+
+def one_byte_off(data: bytes, some: bytes) -> Iterator[bytes]:
+    """`data` with each byte of `some` put in, or instead of what is there, at each place."""
+    for at in range(len(data) + 1):
+        for byte in some:
+            yield data[:at] + bytes([byte]) + data[at:]
+            yield data[:at] + bytes([byte]) + data[at + 1 :]

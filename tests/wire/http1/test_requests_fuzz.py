@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tests.sidecar.smuggling.corpus import SHAPES
 from tests.wire.http1.asking import Fields, Heard, Request, ask, bytewise
-from tests.wire.http1.asks import Sent, damaged, sendings
+from tests.wire.http1.asks import ONE_BYTE_OFF, Sent, damaged, one_byte_off, sendings
 from tests.wire.http1.reading import cut
 
 LONG = settings.get_current_profile_name() == "long"
@@ -175,6 +175,13 @@ def test_noise(start: bytes, rest: bytes, cuts: list[int]) -> None:
 def test_shapes_behind_shapes(shape: Any, behind: Any, cuts: list[int]) -> None:
     data = shape.data + behind.data
     compare(in_any_pieces(data, cuts), data)
+
+
+def test_one_byte_at_every_place() -> None:
+    """All 256 of them were tried, without another result; these are those that have been mistaken for another."""
+    for data in ONE_BYTE_OFF:
+        for variant in one_byte_off(data, b"\0\t\n\r #,:A\x80"):
+            compare(in_any_pieces(variant, []), variant)
 
 
 def test_every_shape_against_h11() -> None:
