@@ -2,12 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SERVERS := .cache/nginx/nginx .cache/envoy/envoy
+CLIENTS := .cache/java/java .cache/ab/ab
 SOURCES := meshsdk registry/meshsdk_registry sidecar/meshsdk_sidecar examples benchmarks tests
 
-.PHONY: demo test check unit bench format clean
+.PHONY: demo polyglot test check unit bench format clean
 
 demo: .venv/demo.stamp
 	@$(BIN)/meshsdk demo
+
+polyglot: .venv/polyglot.stamp
+	@$(BIN)/python examples/polyglot/run.py
 
 test: check unit
 
@@ -18,7 +22,7 @@ check: .venv/bench.stamp
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-cache
 
-unit: .venv/dev.stamp .cache/consul/usr/bin/consul $(SERVERS)
+unit: .venv/dev.stamp .cache/consul/usr/bin/consul $(SERVERS) $(CLIENTS)
 	$(BIN)/coverage erase
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --cov --cov-report= $(PYTEST)
 	$(BIN)/coverage report --skip-covered
@@ -45,9 +49,13 @@ clean:
 	$(BIN)/python -m pip install --quiet --editable '.[examples]'
 	@touch $@
 
+.venv/polyglot.stamp: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[examples,otel,sidecar]'
+	@touch $@
+
 .venv/dev.stamp: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[examples,otel,sidecar]' --group dev
-	@touch $@ .venv/demo.stamp
+	@touch $@ .venv/demo.stamp .venv/polyglot.stamp
 
 .venv/bench.stamp: .venv/dev.stamp
 	$(BIN)/python -m pip install --quiet --group bench
@@ -64,3 +72,9 @@ clean:
 
 .cache/haproxy/haproxy:
 	scripts/install-haproxy
+
+.cache/java/java:
+	scripts/install-java
+
+.cache/ab/ab:
+	scripts/install-ab
