@@ -48,26 +48,9 @@ _END_TO_END = frozenset(_SPECIAL.keys() - {b"connection", b"upgrade"}) | {
 _PREFIXES = (b"x-forwarded-", b"x-envoy-")
 
 
-class _Kinds(dict[bytes, int]):
-    """What each field name means to us; remembers those seen, up to a bound, as names come from outside."""
-
-    _MOST, _LONGEST = 500, 40
-
-    def __missing__(self, name: bytes) -> int:
-        lower = name.lower()
-        if b"_" in name:
-            double = lower.replace(b"_", b"-")
-            if double in _SPECIAL or double in _END_TO_END or double.startswith(_PREFIXES):
-                raise Refused(
-                    400, "syntax", f"the field {name.decode()} can be taken for {double.decode()}; write that"
-                )
-        kind = _SPECIAL.get(lower, _PLAIN)
-        if len(self) < self._MOST and len(name) <= self._LONGEST:
-            self[name] = kind
-        return kind
-
-
-_kinds = _Kinds()
+# What each name seen before means to us; begun anew when there are many, as they come from outside.
+_kinds: dict[bytes, int] = {}
+_REMEMBERED, _MEMORABLE = 500, 40
 
 
 class Asked:
@@ -131,23 +114,44 @@ def understand(asked: Asked) -> None:
     host: bytes | None = None
     special: list[tuple[int, bytes]] = []
     for name, value in asked.fields:
-        kind = kinds[name]
+        try:
+            kind = kinds[name]
+        except KeyError:
+            kind = _learn(name)
         if kind:
             if kind == _HOST and host is None:
                 host = value
             elif kind != _CONNECTION or value != b"keep-alive" or asked.version == "1.0":  # which says nothing in 1.1
                 special.append((kind, value))
-    if host is not None:
-        if host not in _hosts:
-            check_authority(host, "the Host field")
-    elif asked.version == "1.1":
-        raise Refused(400, "host", "the request has no Host field; HTTP/1.1 needs one (RFC 9112, 3.2)")
+    if host not in _hosts:
+        _check_host(host, asked.version)
     target = asked.target
     if target[0] != _SLASH or _PERCENT in target or (_DOT in target and b".." in target) or asked.method == b"CONNECT":
         host = read_target(asked.method, target) or host
     asked.host = host
     if special or asked.version == "1.0":
         _heed(asked, special)
+
+
+def _check_host(host: bytes | None, version: str) -> None:
+    if host is not None:
+        check_authority(host, "the Host field")
+    elif version == "1.1":
+        raise Refused(400, "host", "the request has no Host field; HTTP/1.1 needs one (RFC 9112, 3.2)")
+
+
+def _learn(name: bytes) -> int:
+    lower = name.lower()
+    if b"_" in name:
+        double = lower.replace(b"_", b"-")
+        if double in _SPECIAL or double in _END_TO_END or double.startswith(_PREFIXES):
+            raise Refused(400, "syntax", f"the field {name.decode()} can be taken for {double.decode()}; write that")
+    kind = _SPECIAL.get(lower, _PLAIN)
+    if len(_kinds) >= _REMEMBERED:
+        _kinds.clear()
+    if len(name) <= _MEMORABLE:
+        _kinds[name] = kind
+    return kind
 
 
 def _heed(asked: Asked, special: list[tuple[int, bytes]]) -> None:

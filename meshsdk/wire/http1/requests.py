@@ -61,6 +61,7 @@ class RequestReader:
         "_limits",
         "_looked",
         "_make",
+        "_most",
         "_parser",
         "_partial",
         "_refused",
@@ -74,6 +75,7 @@ class RequestReader:
     def __init__(self, limits: RequestLimits = _DEFAULTS, make: Callable[[], Asked] = Asked) -> None:
         self._limits = limits
         self._make = make
+        self._most = limits.pipelined
         self._fields = _Fields()
         self._parser: HttpRequestParser | None = None
         self._partial = bytearray()  # of a head
@@ -234,8 +236,10 @@ class RequestReader:
         self._blank = 0
         if asked.length:
             self._expect_body(asked)
-        else:
-            self._finish(asked)
+            return
+        asked.complete = True
+        if asked.upgrade or not asked.keeps_alive or asked.method == b"CONNECT" or len(self.queue) >= self._most:
+            self._stop(asked)
 
     def _begin_anew(self, head: bytes) -> None:
         """Parse a head that was refused: llhttp refuses any after `Proxy-Connection: close`, which says nothing."""
@@ -299,13 +303,12 @@ class RequestReader:
             complete = not self._left
         if complete:
             self._into = self._chunks = None
-            self._finish(asked)
+            asked.complete = True
+            self._stop(asked)
         return end
 
-    def _finish(self, asked: Asked) -> None:
-        """The last byte of a request is here."""
-        asked.complete = True
-        if not asked.keeps_alive:
-            self._ended = self._stopped = True
-        if asked.upgrade or asked.method == b"CONNECT" or len(self.queue) >= self._limits.pipelined:
-            self._held = self._stopped = True
+    def _stop(self, asked: Asked) -> None:
+        """Behind the last byte of `asked` there may be what is not to be parsed, or not yet."""
+        self._ended = not asked.keeps_alive
+        self._held = bool(asked.upgrade) or asked.method == b"CONNECT" or len(self.queue) >= self._most
+        self._stopped = self._ended or self._held

@@ -39,8 +39,9 @@ def check_authority(authority: bytes, where: str) -> bool:
     if match is None or len(authority) > _LONGEST or int(match[2] or b"1") not in range(1, 65536):
         raise Refused(400, "host", f"{where} is {_shown(authority)}, which is no `host` or `host:port`")
     with_port = match[2] is not None
-    if len(known) < _REMEMBERED:
-        known[authority] = with_port
+    if len(known) >= _REMEMBERED:  # they come from outside
+        known.clear()
+    known[authority] = with_port
     return with_port
 
 
