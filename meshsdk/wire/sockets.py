@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import select
 import socket
 import struct
 import sys
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["AddressInfo", "check_port", "literal_address", "prompt", "quiet", "unread_by_peer"]
+__all__ = ["AddressInfo", "check_port", "literal_address", "prompt", "quiet", "read_last", "unread_by_peer"]
 
 # struct tcp_info of Linux (include/uapi/linux/tcp.h): tcpi_bytes_acked is the 64-bit number at byte 120, since 4.1.
 # It counts the SYN as one.
@@ -61,6 +64,17 @@ def unread_by_peer(sock: socket.socket, sent_before: int) -> bool:
         return False
     acked: int = struct.unpack_from("Q", info, _ACKED_AT)[0]
     return acked <= sent_before + 1
+
+
+def read_last(sock: socket.socket, into: Callable[[bytes], None]) -> None:
+    """Read what came on a connection before it broke.
+
+    Who answers before the end of what is sent to it, and closes, resets what we go on sending. A loop hears of that
+    when it writes, and then reads no more: the answer would be lost.
+    """
+    with contextlib.suppress(OSError):
+        while data := os.read(sock.fileno(), 256 * 1024):
+            into(data)
 
 
 def check_port(port: int) -> None:

@@ -23,7 +23,7 @@ from meshsdk.wire.aio.ends import Owner, Receiver
 from meshsdk.wire.engine import Bounds
 from meshsdk.wire.failures import breach, late, lost, refused, stuck
 from meshsdk.wire.http1 import Limits, ProtocolError, ResponseReader
-from meshsdk.wire.sockets import prompt, quiet, unread_by_peer
+from meshsdk.wire.sockets import prompt, quiet, read_last, unread_by_peer
 
 if TYPE_CHECKING:
     from meshsdk.wire.aio.watch import Watch
@@ -160,8 +160,8 @@ class Connection(asyncio.Protocol):
         self._sent += len(data)
         if self._held:
             self._held += data
-            return
-        self.transport.write(data)
+        else:
+            self.transport.write(data)
 
     def _in_doubt(self) -> bool:
         """It is ending, or may be: under TLS something has come; mostly the tickets of a server that takes us."""
@@ -344,6 +344,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed."""
+        if exc is not None and self.uploading and self.transport.get_extra_info("ssl_object") is None:
+            read_last(self.transport.get_extra_info("socket"), self.data_received)
         receiver = self._receiver
         if receiver is not None and receiver.complete:
             self._finish(receiver)
@@ -377,10 +379,8 @@ class Connection(asyncio.Protocol):
 
     def _unread(self) -> bool:
         """Only in clear text is what was sent also what was acknowledged."""
-        transport = self.transport
-        if transport.get_extra_info("ssl_object") is not None:
-            return False
-        return unread_by_peer(transport.get_extra_info("socket"), self._sent_before)
+        tls, sock = map(self.transport.get_extra_info, ("ssl_object", "socket"))
+        return tls is None and unread_by_peer(sock, self._sent_before)
 
     def _fail(self, failure: Failure) -> None:
         receiver, self._receiver = self._receiver, None
