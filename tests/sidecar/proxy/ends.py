@@ -157,7 +157,7 @@ class End:
 class Client(End):
     @classmethod
     async def open(cls, port: int, **options: object) -> Client:
-        return cls(*await asyncio.open_connection("127.0.0.1", port, limit=2**24, **options))  # type: ignore[arg-type]
+        return cls(*await asyncio.open_connection("127.0.0.1", port, limit=2**18, **options))  # type: ignore[arg-type]
 
     async def reply(self, method: bytes = b"GET") -> Message:
         """The next reply, interim ones included."""
@@ -230,7 +230,7 @@ class App:
         return f"127.0.0.1:{self.port}"
 
     async def open(self) -> App:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**24, backlog=2048)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**18, backlog=2048)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
