@@ -3,7 +3,9 @@
 Rule 1  They are no way in for a web page that is open on this machine: a request whose Host is no name of this machine
         (DNS rebinding), or that changes something and comes from a web page (Origin), is refused.
 Rule 2  Only a POST or PUT changes anything.
-Rule 3  What others on the network may see (`probes`) is readiness, liveness and metrics.
+Rule 3  Nor are they reached through the mesh's ports, which lead to hosts outside, this machine included: a connection
+        that the sidecar itself has opened is refused.
+Rule 4  What others on the network may see (`probes`) is readiness, liveness and metrics.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ from urllib.parse import parse_qs
 from meshsdk.telemetry.prometheus import CONTENT_TYPE, expose
 from meshsdk_sidecar import pages
 from meshsdk_sidecar.kinds import is_loopback
+from meshsdk_sidecar.origin import is_ours
 from meshsdk_sidecar.proxy.downstream import Downstream, Patience, Work
 
 if TYPE_CHECKING:
@@ -142,12 +145,21 @@ class Admin:
         found: what to answer.
         table: which of the pages.
         anyone: whether clients are others on the network, who know this machine by any name.
+        processes: others that the way out leads through, such as workers, by their numbers.
     """
 
-    def __init__(self, found: Pages, table: Mapping[str, Mapping[str, Page]], *, anyone: bool = False) -> None:
+    def __init__(
+        self,
+        found: Pages,
+        table: Mapping[str, Mapping[str, Page]],
+        *,
+        anyone: bool = False,
+        processes: Callable[[], Iterable[int]] = tuple,
+    ) -> None:
         self._pages = found
         self._table = table
         self._anyone = anyone
+        self._processes = processes
         self._servers: list[asyncio.Server] = []
         self._open: set[Downstream] = set()
 
@@ -174,8 +186,11 @@ class Admin:
     # --- a door ---------------------------------------------------------------------------------------------
 
     def opened(self, downstream: Downstream) -> None:
-        """A connection stands."""
+        """A connection stands: read whether it comes through our own way out."""
         self._open.add(downstream)
+        peer = downstream.transport.get_extra_info("peername")
+        if not self._anyone and isinstance(peer, tuple):
+            downstream.who = is_ours(peer[:2], self._processes())
 
     def closed(self, downstream: Downstream) -> None:
         """It is gone."""
@@ -195,7 +210,7 @@ class Admin:
         """Answer a request."""
         body = b"".join(asked.pieces)
         downstream.taken(len(body))
-        answered = self._refusal(asked, len(body))
+        answered = self._refusal(asked, len(body), ours=bool(downstream.who))
         if answered is None:
             method, target = asked.method.decode("ascii"), asked.target.decode("latin-1")
             try:
@@ -205,8 +220,10 @@ class Admin:
                 answered = Answered(500, {"error": f"{type(error).__name__}: {error}"})
         downstream.reply(answered.status, answered.body, answered.fields)
 
-    def _refusal(self, asked: Asked, size: int) -> Answered | None:
-        """Rule 1, and what no page needs."""
+    def _refusal(self, asked: Asked, size: int, *, ours: bool) -> Answered | None:
+        """Rules 1 and 3, and what no page needs."""
+        if ours:
+            return Answered(403, {"error": "these pages are not reached through the mesh; ask 127.0.0.1 directly"})
         if size > MOST:
             return Answered(413, {"error": f"the body is longer than {MOST} bytes; a level is one word"})
         host = (asked.host or b"").decode("latin-1")

@@ -6,6 +6,8 @@ import asyncio
 import json
 import logging
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
@@ -15,6 +17,7 @@ from meshsdk_sidecar import pages as shown
 from meshsdk_sidecar.admin import Admin, Pages
 from meshsdk_sidecar.file import load
 from meshsdk_sidecar.mesh import SidecarMesh
+from meshsdk_sidecar.origin import is_ours
 
 
 class Asking:
@@ -58,6 +61,7 @@ async def mesh(tmp_path, monkeypatch):
     monkeypatch.setenv("MESH_STATE_DIR", str(tmp_path))
     monkeypatch.setenv("CONSUL_HTTP_ADDR", "http://127.0.0.1:1")
     monkeypatch.setenv("CONSUL_HTTP_TOKEN", "very-secret")
+    monkeypatch.setattr("meshsdk_sidecar.admin.is_ours", lambda *_: False)  # the client here is in this process
     (tmp_path / "s.yaml").write_text("service: {name: legacy, port: 8080, meta: {a: b}}\nidentity: {source: 'off'}")
     async with SidecarMesh(load(tmp_path / "s.yaml")) as made:
         yield made
@@ -267,12 +271,53 @@ async def test_at_a_unix_socket(mesh, tmp_path):
         ask.admin.close()
 
 
-async def test_it_is_not_reached_through_the_mesh(sidecar):
-    """Neither callers nor the app get to the pages by the ports of the mesh: what is asked there goes elsewhere."""
-    for host in ("legacy", f"127.0.0.1:{sidecar.out}", f"localhost:{sidecar.out}"):
-        reader, writer = await asyncio.open_connection("127.0.0.1", sidecar.out)
-        writer.write(f"GET /config HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
-        answer = await reader.read()
-        writer.close()
-        assert answer.split()[1] in {b"503", b"421"}
-        assert b"settings" not in answer
+@pytest.mark.parametrize(
+    "request_",
+    [
+        "GET /config HTTP/1.1\r\nHost: legacy\r\n",
+        "GET /config HTTP/1.1\r\nHost: localhost:OUT\r\n",
+        "GET /config HTTP/1.1\r\nHost: localhost:ADMIN\r\n",
+        "GET /config HTTP/1.1\r\nHost: 127.0.0.1:ADMIN\r\n",
+        "GET /config HTTP/1.1\r\nHost: 127.1:ADMIN\r\n",
+        "POST /drain HTTP/1.1\r\nHost: 127.0.0.1:ADMIN\r\n",
+        "GET http://127.0.0.1:ADMIN/config HTTP/1.1\r\nHost: x\r\n",
+        "CONNECT localhost:ADMIN HTTP/1.1\r\nHost: localhost:ADMIN\r\n\r\nGET /config HTTP/1.1\r\nHost: localhost\r\n",
+    ],
+)
+async def test_it_is_not_reached_through_the_mesh(sidecar, request_):
+    """The way out leads to hosts outside, this machine included, by any name; not to these pages."""
+    text = request_.replace("OUT", str(sidecar.out)).replace("ADMIN", str(sidecar.admin))
+    reader, writer = await asyncio.open_connection("127.0.0.1", sidecar.out)
+    writer.write(f"{text}Connection: close\r\n\r\n".encode())
+    answer = await reader.read()
+    writer.close()
+    last = answer.rpartition(b"HTTP/1.1 ")[2]
+    assert last[:3] in {b"400", b"403", b"421", b"503"}, answer
+    assert b"settings" not in answer
+    assert b"draining" not in answer
+    assert sidecar.page("/ready")[0] == 200
+
+
+OTHER = """
+import socket, sys
+with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as client:
+    print(client.getsockname()[1], flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_connection_of_our_own_is_known():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        there = listening.getsockname()[1]
+        for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::ffff:127.0.0.1")):
+            with socket.socket(family) as client:
+                client.connect((address, there))
+                assert is_ours(("127.0.0.1", client.getsockname()[1]))
+        assert not is_ours(("127.0.0.1", 1))
+        command = [sys.executable, "-S", "-c", OTHER, str(there)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None
+            port = int(other.stdout.readline())
+            assert not is_ours(("127.0.0.1", port))
+            assert is_ours(("127.0.0.1", port), [other.pid])
+            other.communicate(b"end")
