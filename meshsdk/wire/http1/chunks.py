@@ -21,6 +21,7 @@ _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff
 _SIZE = re.compile(
     rb"([0-9A-Fa-f]{1,16})(?:;" + TOKEN.pattern + rb"(?:=(?:" + TOKEN.pattern + rb"|" + _QUOTED + rb"))?)*\r\n"
 )
+_HEX = re.compile(rb"[0-9A-Fa-f]+")
 _LARGEST = 2**63 - 1
 
 _FRAMING = frozenset((b"content-length", b"transfer-encoding", b"host", b"trailer"))
@@ -64,7 +65,10 @@ class Chunks:
         """
         size = len(data)
         while at < size and not self.done:
-            if self._state == _DATA:
+            if self._state == _SIZES and not self._line:
+                end = self._whole(data, at, pieces)
+                at = end or self._take_line(data, at, trailers)
+            elif self._state == _DATA:
                 end = min(at + self._left, size)
                 pieces.append(data[at:end])
                 self.total += end - at
@@ -75,6 +79,21 @@ class Chunks:
             else:
                 at = self._take_line(data, at, trailers)
         return at
+
+    def _whole(self, data: bytes, at: int, pieces: list[bytes]) -> int:
+        """Take a chunk without extensions that is here from its size to its end, as most are; 0 where it is not."""
+        line = data.find(b"\r\n", at, at + 18)
+        digits = data[at:line] if line > 0 else b""
+        if not _HEX.fullmatch(digits):
+            return 0
+        begin, length = line + 2, int(digits, 16)
+        end = begin + length
+        if not length or data[end : end + 2] != b"\r\n":
+            return 0
+        pieces.append(data[begin:end])
+        self.total += length
+        self._overhead += begin - at - 16
+        return end + 2
 
     def _take_line(self, data: bytes, at: int, trailers: list[tuple[bytes, bytes]]) -> int:
         end = data.find(b"\n", at) + 1

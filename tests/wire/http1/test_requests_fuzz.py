@@ -61,10 +61,10 @@ class ByH11:
     complete: bool = False
 
 
-def by_h11(data: bytes, held: int) -> tuple[list[ByH11], str, bytes]:
+def by_h11(data: bytes, held: int, ended: int) -> tuple[list[ByH11], str, bytes]:
     """What h11 reads, why it reads no further if that is a fault, and what it leaves after request number `held`.
 
-    That one asks for another protocol; h11 believes so of others too, which are declined here.
+    That one asks for another protocol; h11 believes so of others too, which are declined here, `ended` for good.
     """
     found: list[ByH11] = []
     while data:
@@ -79,6 +79,8 @@ def by_h11(data: bytes, held: int) -> tuple[list[ByH11], str, bytes]:
         if len(found) == held:
             assert server.their_state is h11.MIGHT_SWITCH_PROTOCOL
             return found, "", server.trailing_data[0]
+        if len(found) == ended and server.their_state is h11.MIGHT_SWITCH_PROTOCOL:
+            break
         if server.their_state not in (h11.DONE, h11.MIGHT_SWITCH_PROTOCOL):
             break  # it is incomplete, or the connection ends
         data = server.trailing_data[0]
@@ -112,14 +114,16 @@ def compare(ours: Heard, data: bytes) -> None:
     """Every request we read is one that h11 reads the same way; ours may be stricter."""
     last = ours.requests[-1] if ours.requests else None
     held = last is not None and last.complete and (last.upgrade or last.method == b"CONNECT")
-    theirs, words, surplus = by_h11(data, len(ours.requests) if held else -1)
+    ended = last is not None and not last.keeps_alive
+    count = len(ours.requests)
+    theirs, words, surplus = by_h11(data, count if held else -1, count if ended else -1)
     for at, request in enumerate(ours.requests):
         if at == len(theirs) and at and theirs[at - 1].version == "1.0":
             return  # h11 keeps no connection to HTTP/1.0
         assert at < len(theirs), f"h11 does not read {request}: {words}"
         same(request, theirs[at], words)
     if not ours.status:
-        assert len(theirs) == len(ours.requests)
+        assert len(theirs) == count
         assert not words or ours.mid_head or any(re.fullmatch(known, words) for known in HARMLESS), words
         assert ours.surplus == surplus
 
@@ -155,6 +159,9 @@ def test_valid_requests_are_read_as_they_are_meant(sent: Sent, cuts: list[int]) 
 
 @bounded(400)
 @given(sent=damaged(), cuts=CUTS)
+@example(
+    Sent(b"GET / HTTP/1.1\r\nUpgrade: x\r\nConnection: close\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), []
+)
 @example(Sent(b"GET / HTTP/1.1\r\nHost: mesh\r\nTransfer-Encoding: chunked\r\n\r\n000000\r\n\r\n"), [])
 def test_damaged_requests_are_read_as_h11_does_or_refused(sent: Sent, cuts: list[int]) -> None:
     compare(in_any_pieces(sent.data, cuts), sent.data)
