@@ -96,7 +96,7 @@ class Downstream(asyncio.Protocol):
     @property
     def keeps(self) -> bool:
         """Whether another request may follow the one at hand, as far as the client is concerned."""
-        return not (self._closing or self._refused) and self.reader.queue[0].keeps_alive
+        return not self._closing and self.reader.queue[0].keeps_alive
 
     def taken(self, size: int) -> None:
         """So many bytes of the request's body were taken."""

@@ -107,6 +107,8 @@ class InboundDoor:
         if served.refusal is not None:
             self._refuse(downstream, served)
             return
+        if asked.host is None:
+            asked.host = plane.config.service.name.encode()
         head = request_head(asked, target, upgrade=bool(asked.upgrade))
         if served.certificate is not None:
             head.lines += b"%b: %b\r\n" % (XFCC, served.certificate)

@@ -15,7 +15,7 @@ import asyncio
 import ipaddress
 import logging
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from meshsdk.core.model import Call
 from meshsdk.core.names import NoName, service_of
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from meshsdk.wire.http1.requests import Asked, Refused
     from meshsdk_sidecar.proxy.plane import Plane
 
-__all__ = ["Misdirected", "OutboundDoor", "idempotent", "origin", "path_of"]
+__all__ = ["Forwards", "Looking", "Misdirected", "OutboundDoor", "idempotent", "origin", "path_of"]
 
 log = logging.getLogger("meshsdk.sidecar")
 
@@ -52,6 +52,14 @@ class Misdirected(Exception):
         super().__init__(why)
         self.status = status
         self.reason = reason
+
+
+class Forwards(Protocol):
+    """Carries a request once its service is known."""
+
+    def forward(self, downstream: Downstream, asked: Asked, cluster: Cluster, target: bytes) -> None:
+        """Carry it there; `target` is in origin form."""
+        ...
 
 
 class OutboundDoor:
@@ -138,6 +146,8 @@ class OutboundDoor:
             if name is None:
                 self._not_ourselves(downstream, host)
                 return plane.egress(host), target, ""
+        if asked.host is None:
+            asked.host = name.encode()
         return plane.peek(name), target, name
 
     def _connect(self, downstream: Downstream, authority: bytes) -> None:
@@ -174,7 +184,7 @@ class Looking(Work):
 
     __slots__ = ("_asked", "_door", "_downstream", "_target", "_task")
 
-    def __init__(self, door: OutboundDoor, downstream: Downstream, asked: Asked, target: bytes) -> None:
+    def __init__(self, door: Forwards, downstream: Downstream, asked: Asked, target: bytes) -> None:
         self._door = door
         self._downstream = downstream
         self._asked = asked

@@ -115,8 +115,8 @@ class Rig:
         assert self.faults == []
 
     async def client(self, way: str = "out", **options: Any) -> Client:
-        """Connect; `way` is `out` or `in`."""
-        client = await Client.open(self.out if way == "out" else self.into, **options)
+        """Connect; `way` is `out`, `in`, or `up` for the port of one upstream."""
+        client = await Client.open({"out": self.out, "in": self.into, "up": self.up}[way], **options)
         self.clients.append(client)
         return client
 

@@ -177,7 +177,8 @@ async def test_closing_the_plane_ends_whatever_is_under_way(rig, begun) -> None:
     rig.app.script = script
     clients = []
     shapes = [
-        ASKED, ASKED[:-15], b"GET /head HTTP/1.1\r\nHost: app\r\n\r\n", UPGRADE, b"GET /body HTTP/1.1\r\nHost: app\r\n\r\n",
+        ASKED, ASKED[:-15], UPGRADE,
+        b"GET /head HTTP/1.1\r\nHost: app\r\n\r\n", b"GET /body HTTP/1.1\r\nHost: app\r\n\r\n",
         b"GET / HT", b"", b"CONNECT 127.0.0.1:%d HTTP/1.1\r\nHost: x\r\n\r\n" % rig.app.port,
     ]  # fmt: skip
     for way, shape in itertools.product(("out", "in"), shapes):

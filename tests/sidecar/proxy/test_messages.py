@@ -224,13 +224,15 @@ async def test_nobody_who_did_not_ask_is_told_to_continue(rig, way) -> None:
 async def test_fields_keep_case_and_order_and_those_of_one_connection_come_off(rig, way) -> None:
     reply = (
         b"HTTP/1.1 201 Made It\r\nX-Second: 1\r\nSET-cookie: a\r\nSet-Cookie: b\r\nKeep-Alive: timeout=5\r\n"
-        b"Connection: keep-alive, X-Hop\r\nX-Hop: 1\r\nProxy-Authenticate: Basic\r\nContent-Length: 2\r\nlast: \r\n\r\nok"
+        b"Connection: keep-alive, X-Hop\r\nX-Hop: 1\r\nProxy-Authenticate: Basic\r\nContent-Length: 2\r\n"
+        b"last: \r\n\r\nok"
     )
     rig.app.script = answering(reply)
     client = await rig.client(way)
     got = await client.ask(
         b"GET /p?q=a HTTP/1.1\r\nX-b: 1\r\nhOST: app\r\nx-A: 2\r\nX-b: 3\r\nConnection: X-Gone, keep-alive\r\n"
-        b"X-GONE: 1\r\nKeep-Alive: 9\r\nTE: trailers\r\nProxy-Connection: x\r\nProxy-Authorization: y\r\nTRAIL: 4\r\n\r\n"
+        b"X-GONE: 1\r\nKeep-Alive: 9\r\nTE: trailers\r\nProxy-Connection: x\r\nProxy-Authorization: y\r\n"
+        b"TRAIL: 4\r\n\r\n"
     )
     asked = rig.app.requests[0]
     ours = {b"x-envoy-expected-rq-timeout-ms"}
@@ -267,10 +269,14 @@ async def test_options_of_a_whole_server(rig) -> None:
         assert rig.app.requests[-1].target == b"*"
 
 
-async def test_http_1_0_without_a_host_comes_in(rig) -> None:
-    client = await rig.client("in")
-    assert (await client.ask(b"GET / HTTP/1.0\r\nX: y\r\n\r\n")).status == 200
-    assert rig.app.requests[0].all(b"host") == [b""]
+async def test_http_1_0_without_a_host_is_given_one_where_there_is_one_service(make) -> None:
+    rig = await make(upstream=True)
+    for way, host in (("in", b"web"), ("up", b"app")):
+        client = await rig.client(way)
+        assert (await client.ask(b"GET / HTTP/1.0\r\nX: y\r\n\r\n")).status == 200
+        assert rig.app.requests[-1].all(b"host") == [host]
+    client = await rig.client("out")
+    assert (await client.ask(b"GET / HTTP/1.0\r\nX: y\r\n\r\n")).status == 400
 
 
 async def test_half_a_body_is_no_whole_one(rig, way) -> None:

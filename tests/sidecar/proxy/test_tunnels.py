@@ -127,7 +127,8 @@ async def test_client_that_asks_for_an_upgrade_and_goes(rig, way) -> None:
 async def test_h2c_is_not_asked_for(rig, way) -> None:
     client = await rig.client(way)
     reply = await client.ask(
-        b"GET / HTTP/1.1\r\nHost: app\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n\r\n"
+        b"GET / HTTP/1.1\r\nHost: app\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+        b"HTTP2-Settings: AAMA\r\n\r\n"
     )
     assert reply.status == 200
     assert {b"upgrade", b"connection", b"http2-settings"}.isdisjoint(rig.app.requests[0].names)
