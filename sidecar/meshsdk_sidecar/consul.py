@@ -18,7 +18,7 @@ from meshsdk.wire.security import Security
 from meshsdk_registry.address import ConsulAddress
 from meshsdk_registry.carrier import Answered, Silence, Unanswered
 
-__all__ = ["WireCarrier"]
+__all__ = ["Fields", "WireCarrier"]
 
 AT_ONCE = 1.0
 """Seconds within which the agent closes a connection over its limit; what is cut off later is something else."""

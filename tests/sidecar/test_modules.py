@@ -79,6 +79,7 @@ def test_nor_while_it_serves(tmp_path, shared_agent):
         f"inbound: {{address: 127.0.0.1, port: {inbound}}}\ndrain: {{app: 0s}}\n"
     )
     app = ThreadingHTTPServer(("127.0.0.1", port), SimpleHTTPRequestHandler)
+    app.daemon_threads = False  # so that its end awaits them, and their sockets
     threading.Thread(target=app.serve_forever, daemon=True).start()
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
