@@ -169,8 +169,8 @@ class Mesh:
 
         Args:
             library: the module httpx or httpx2, whose client it is for; httpx if not given.
-            engine: what carries the calls; "httpcore" is httpx's own engine, which trio needs. A transport of the library
-                carries them as it is, for HTTP/2 or a proxy in clear text: `httpx.HTTPTransport(http1=False, http2=True)`.
+            engine: what carries the calls; "httpcore" is httpx's own engine, which trio needs. For HTTP/2 or a
+                proxy, in clear text, a transport of the library: `httpx.HTTPTransport(http1=False, http2=True)`.
             egress: takes the calls to hosts outside the mesh; a transport of the same library, where HTTP/2 or a proxy
                 is wanted, such as `httpx.HTTPTransport(proxy=...)`.
 
