@@ -42,7 +42,7 @@ _SPECIAL = {
 # Meant for the last recipient, or for us: not to be named by `Connection`, nor written with underscores.
 _END_TO_END = frozenset(_SPECIAL.keys() - {b"connection", b"upgrade"}) | {
     b"authorization", b"baggage", b"cache-control", b"content-encoding", b"content-type", b"cookie", b"date",
-    b"forwarded", b"grpc-timeout", b"origin", b"range", b"traceparent", b"tracestate", b"true-client-ip", b"via",
+    b"forwarded", b"grpc-timeout", b"idempotency-key", b"origin", b"range", b"traceparent", b"tracestate", b"true-client-ip", b"via",
     b"x-real-ip", b"x-request-id",
 }  # fmt: skip
 _PREFIXES = (b"x-forwarded-", b"x-envoy-")
@@ -64,7 +64,8 @@ class Asked:
         length: of the body; 0 for none, `Framing.CHUNKED` for one in chunks.
         keeps_alive: the client would send another request on the connection (RFC 9112, 9.3).
         expects: it waits for `100 Continue` before it sends the body.
-        upgrade: the protocols it asks for, empty for none; CONNECT is told by its method.
+        upgrade: the protocols it asks for, empty for none; CONNECT is told by its method. What is not here is not to be
+            passed on: h2c, and any that a request with a body asks for.
         headed: the head is complete.
         complete: the last byte of the body is here.
         pieces: of the body, that nobody took yet, in order.
@@ -175,7 +176,9 @@ def _heed(asked: Asked, special: list[tuple[int, bytes]]) -> None:
             raise Refused(417, "expect", f"Expect: {_shown(value)} cannot be met; only `100-continue` can")
         asked.expects = asked.length != 0 and not old  # RFC 9110, 10.1.1
     if _UPGRADE in said and b"upgrade" in options and not old:  # RFC 9110, 7.8
-        asked.upgrade = _protocols(said[_UPGRADE])
+        protocols = _protocols(said[_UPGRADE])
+        # Anybody may leave the protocol as it is; and Node takes a body, if there is one, for the new protocol's bytes.
+        asked.upgrade = b"" if asked.length else protocols
 
 
 def _length(lengths: list[bytes], codings: list[bytes], old: bool) -> int:

@@ -42,6 +42,7 @@ class RequestLimits:
         blank: empty lines before a request, which RFC 9112, 2.2 lets old clients send; 400 beyond.
         pipelined: complete requests kept in the queue. No more is read then until `resume`: 28 bytes make a request, so
             one read of 256 KiB could otherwise make 9,000 objects.
+        body: bytes of one body; 413 beyond. Bodies are handed on while they come, so nothing is bounded by it here.
     """
 
     line: int = 16 * 1024
@@ -51,3 +52,4 @@ class RequestLimits:
     framing: int = 16 * 1024
     blank: int = 8
     pipelined: int = 256
+    body: int = 2**63 - 1

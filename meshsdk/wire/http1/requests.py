@@ -253,6 +253,7 @@ class RequestReader:
             raise self._explain(head, str(error)) from None
 
     def _expect_body(self, asked: Asked) -> None:
+        self._check_body(asked.length)
         self._into = asked
         self._parser = None  # it waits for the body, which it is not shown
         if asked.length > 0:
@@ -294,6 +295,7 @@ class RequestReader:
                 end = chunks.read(data, at, asked.pieces, asked.trailers)
             finally:
                 self.buffered += chunks.total - before
+            self._check_body(chunks.total)
             complete = chunks.done
         else:
             end = min(at + self._left, len(data))
@@ -306,6 +308,10 @@ class RequestReader:
             asked.complete = True
             self._stop(asked)
         return end
+
+    def _check_body(self, size: int) -> None:
+        if size > self._limits.body:
+            raise Refused(413, "size", f"the body is over {self._limits.body} bytes")
 
     def _stop(self, asked: Asked) -> None:
         """Behind the last byte of `asked` there may be what is not to be parsed, or not yet."""

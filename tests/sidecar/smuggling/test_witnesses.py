@@ -53,7 +53,7 @@ def check(running: list[Witness], data: bytes) -> None:
         return
     for witness in running:
         found = witness.read(part)
-        if witness.name == "nginx" and any(map(_unlike, requests)):
+        if any(map(_UNLIKE[witness.name], requests)):
             continue
         assert len(found) == len(requests), f"{witness.name} reads {found} of {part!r}"
         for request, seen in zip(requests, found, strict=True):
@@ -63,7 +63,7 @@ def check(running: list[Witness], data: bytes) -> None:
             _same(request, seen, witness.name)
 
 
-def _unlike(request: Request) -> bool:
+def _unlike_nginx(request: Request) -> bool:
     """Where nginx is stricter, or stops sooner, without reading anything else than we do.
 
     It looks for `close` anywhere in Connection, and reads no request after it; and it takes neither `_` nor `~` in an
@@ -72,6 +72,14 @@ def _unlike(request: Request) -> bool:
     options = [value.lower() for name, value in request.fields if name.lower() == b"connection"]
     absolute = re.match(rb"(?i)https?://[^/?]*[_~]", request.target)
     return absolute is not None or (request.keeps_alive and any(b"close" in option for option in options))
+
+
+def _unlike_node(request: Request) -> bool:
+    """Node takes the body of a request for an upgrade for the other protocol; such an Upgrade is not passed on."""
+    return request.length != 0 and not request.upgrade and any(name.lower() == b"upgrade" for name, _ in request.fields)
+
+
+_UNLIKE = {"nginx": _unlike_nginx, "node": _unlike_node}
 
 
 def _same(request: Request, seen: Seen, name: str) -> None:

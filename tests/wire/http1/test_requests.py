@@ -264,7 +264,7 @@ def test_a_reader_is_gone_with_its_connection() -> None:
 # --- held back ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("start", [SWITCH, TUNNEL, SWITCH.replace(b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\nhello")])
+@pytest.mark.parametrize("start", [SWITCH, TUNNEL, SWITCH[:-2] + b"Content-Length: 0\r\n\r\n"])
 def test_bytes_behind_an_upgrade_are_nobodys_yet(start: bytes) -> None:
     surplus = b"\0\1" + GET
     heard = whole_and_bytewise(start + surplus)
@@ -323,6 +323,12 @@ def test_what_was_held_back_may_be_refused() -> None:
 def test_what_is_no_upgrade(fields: bytes) -> None:
     heard = whole_and_bytewise(GET[:-2] + fields + b"\r\n" + GET)
     assert [request.upgrade for request in heard.requests] == [b"", b""]
+
+
+def test_a_request_with_a_body_asks_for_no_upgrade() -> None:
+    """Node would read its body as the other protocol."""
+    first, second = whole_and_bytewise(SWITCH[:-2] + b"Content-Length: 5\r\n\r\nhello" + GET).requests
+    assert (first.upgrade, first.body, second.target) == (b"", b"hello", b"/charge?id=1")
 
 
 def test_http_1_0_cannot_upgrade() -> None:
