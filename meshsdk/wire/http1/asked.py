@@ -42,8 +42,8 @@ _SPECIAL = {
 # Meant for the last recipient, or for us: not to be named by `Connection`, nor written with underscores.
 _END_TO_END = frozenset(_SPECIAL.keys() - {b"connection", b"upgrade"}) | {
     b"authorization", b"baggage", b"cache-control", b"content-encoding", b"content-type", b"cookie", b"date",
-    b"forwarded", b"grpc-timeout", b"idempotency-key", b"origin", b"range", b"traceparent", b"tracestate", b"true-client-ip", b"via",
-    b"x-real-ip", b"x-request-id",
+    b"forwarded", b"grpc-timeout", b"idempotency-key", b"origin", b"range", b"traceparent", b"tracestate",
+    b"true-client-ip", b"via", b"x-real-ip", b"x-request-id",
 }  # fmt: skip
 _PREFIXES = (b"x-forwarded-", b"x-envoy-")
 
