@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from meshsdk.cli import ca, check, demo, dev, endpoints, intention, policy, services, sidecar
+from meshsdk.cli import ca, check, demo, dev, endpoints, gateway, intention, policy, services, sidecar
 from meshsdk.cli import run as serve
 from meshsdk.cli.console import Exit, fail, out, tolerant
 from meshsdk.errors import ConfigError, MeshError
@@ -52,6 +52,7 @@ app.command(epilog=services.EXITS)(services.services)
 app.command(epilog=endpoints.EXITS)(endpoints.endpoints)
 app.command(epilog=check.EXITS)(check.check)
 app.command(epilog=sidecar.EXITS)(sidecar.sidecar)
+app.command(epilog=gateway.EXITS)(gateway.gateway)
 app.add_typer(policy.app, name="policy")
 app.add_typer(intention.app, name="intention")
 app.add_typer(ca.app, name="ca")

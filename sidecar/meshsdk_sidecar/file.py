@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from meshsdk.errors import ConfigError, PolicyError
 from meshsdk.policy import reading
 from meshsdk_sidecar.config import Admin, Config, Inbound, Outbound, Service
 from meshsdk_sidecar.place import Place, clash
-from meshsdk_sidecar.sections import parts, take
+from meshsdk_sidecar.sections import Section, parts, take
 
-__all__ = ["load"]
+__all__ = ["Found", "clashes", "load", "load_as"]
+
+S = TypeVar("S", bound=Section)
+
+Found = Mapping[str, Any]
+"""The sections of a file that are good on their own, by name."""
+
+_LEAST = "service: {name: …}"
 
 
 def load(file: Path) -> Config:
@@ -21,6 +28,18 @@ def load(file: Path) -> Config:
     Raises:
         ConfigError: it cannot be read, is not YAML or JSON, or has mistakes; all of them are listed.
     """
+    return load_as(Config, file, lambda found: clashes(_places(found)))
+
+
+def load_as(model: type[S], file: Path, further: Callable[[Found], Iterable[reading.Mistake]]) -> S:
+    """Read a file as a section of some kind.
+
+    Args:
+        further: finds mistakes between sections, also where others of them are not good.
+
+    Raises:
+        ConfigError: as `load`.
+    """
     try:
         found = _read(file.read_bytes(), str(file))
     except OSError as error:
@@ -28,11 +47,10 @@ def load(file: Path) -> Config:
     except PolicyError as error:
         raise _refusal(file, list(error.mistakes)) from error
     if not isinstance(found.value, dict):
-        raise _refusal(file, ["not keys and values; begin with `service: {name: …}`"])
+        raise _refusal(file, [f"not keys and values; begin with `{_LEAST}`"])
     mistakes = list(found.mistakes)
-    config = take(Config, found.value, (), mistakes)
-    # Of the sections that are good on their own, also where others are not.
-    mistakes += _clashes(parts(Config, found.value, (), []))
+    config = take(model, found.value, (), mistakes)
+    mistakes += further(parts(model, found.value, (), []))
     if config is None or mistakes:
         mistakes.sort(key=lambda mistake: _position(mistake[0], found))
         raise _refusal(file, [_line(path, why, found) for path, why in mistakes])
@@ -41,17 +59,15 @@ def load(file: Path) -> Config:
 
 def _read(text: bytes, source: str) -> reading.Reading:
     try:
-        return reading.read(text, source, least="service: {name: …}", placed=True)
+        return reading.read(text, source, least=_LEAST, placed=True)
     except PolicyError:
-        return reading.read(
-            text, source, least="service: {name: …}"
-        )  # JSON may hold escapes that YAML's reader refuses
+        return reading.read(text, source, least=_LEAST)  # JSON may hold escapes that YAML's reader refuses
 
 
-def _clashes(sections: Mapping[str, Any]) -> Iterator[reading.Mistake]:
+def clashes(places: Iterable[tuple[reading.Path, Place]]) -> Iterator[reading.Mistake]:
     """Two cannot listen at one place; at the app's own the sidecar would take itself for the app."""
     taken: list[tuple[reading.Path, Place]] = []
-    for path, place in _places(sections):
+    for path, place in places:
         for other, there in taken:
             if clash(place, there):
                 name = reading.path_text((*other, "socket" if there.socket else "port"))
@@ -61,7 +77,7 @@ def _clashes(sections: Mapping[str, Any]) -> Iterator[reading.Mistake]:
             taken.append((path, place))
 
 
-def _places(sections: Mapping[str, Any]) -> Iterator[tuple[reading.Path, Place]]:
+def _places(sections: Found) -> Iterator[tuple[reading.Path, Place]]:
     service: Service | None = sections.get("service")
     if service is not None and service.place is not None:
         yield ("service",), service.place

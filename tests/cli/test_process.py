@@ -95,6 +95,7 @@ def test_every_command_says_its_exit_codes():
         ("endpoints",),
         ("check",),
         ("sidecar",),
+        ("gateway",),
         *(("ca", name) for name in ("show", "rotate")),
         *(("intention", name) for name in ("allow", "deny", "list", "delete")),
         *(("policy", name) for name in ("validate", "apply", "get", "diff", "delete", "schema")),

@@ -1,0 +1,32 @@
+"""`meshsdk gateway -c FILE`: the way into the mesh from outside."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from meshsdk.cli.console import codes
+from meshsdk.errors import ConfigError
+
+__all__ = ["EXITS", "gateway"]
+
+EXITS = codes("stopped by SIGTERM or Ctrl-C, drained", "it broke off", consul=False)
+
+
+def gateway(
+    config: Annotated[Path, typer.Option("-c", "--config", help="The gateway's YAML file.", metavar="FILE")],
+) -> None:
+    """Let clients from outside in: public TLS ends here, and hosts and paths lead to services of the mesh."""
+    for module in ("meshsdk_sidecar", "httptools"):
+        if find_spec(module) is None:
+            raise ConfigError(f"this command needs {module}, which is not installed: pip install 'meshsdk[sidecar]'")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # This process is replaced: what the command line imports would stay in memory for the gateway's life. -P: what lies
+    # in the current folder must not be imported in place of a library.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "meshsdk_sidecar.gateway", "-c", str(config)])

@@ -1,0 +1,78 @@
+"""A gateway as a process: it serves a service of the mesh, follows its certificates, and ends in order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import yaml
+
+from tests.real_consul import free_ports
+from tests.sidecar.conftest import ROOT, environment
+
+
+async def hello(scope, receive, send) -> None:
+    told = {name.decode(): value.decode() for name, value in scope["headers"]}
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": json.dumps(told).encode()})
+
+
+async def test_a_gateway_serves_and_ends(tmp_path, shared_agent, upstream, issuer, file):
+    https, http, admin = free_ports(3)
+    listeners = {"https": {"address": "127.0.0.1", "port": https}, "http": {"address": "127.0.0.1", "port": http}}
+    async with upstream(hello) as service:
+        file |= {"listeners": listeners, "admin": {"port": admin}, "routes": [{"host": "*", "to": service.name}]}
+        (tmp_path / "gateway.yaml").write_text(yaml.safe_dump(file))
+        process = _started(tmp_path, shared_agent)
+        try:
+            async with httpx.AsyncClient(trust_env=False, verify=issuer.client()) as client:
+                await _until_ready(client, admin, process)
+                found = await client.get(
+                    f"https://127.0.0.1:{https}/x", extensions={"sni_hostname": "shop.example.com"}
+                )
+                assert found.json()["x-forwarded-for"] == "127.0.0.1"
+                assert found.headers["strict-transport-security"] == "max-age=31536000"
+                moved = await client.get(f"http://127.0.0.1:{http}/x?y", headers={"host": "shop.example.com"})
+                assert (moved.status_code, moved.headers["location"]) == (301, f"https://shop.example.com:{https}/x?y")
+                (shop, _) = (await client.get(f"http://127.0.0.1:{admin}/certs")).json()["public"]
+                assert shop["hosts"] == ["shop.example.com", "www.example.com"]
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=15)
+            assert (process.returncode, b"Traceback" in errors) == (0, False), errors
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _started(folder: Path, consul: str) -> subprocess.Popen[bytes]:
+    words = ["-m", "meshsdk.cli", "gateway", "-c", str(folder / "gateway.yaml")]
+    env = environment(folder, consul)
+    return subprocess.Popen([sys.executable, "-P", *words], env=env, cwd=ROOT, stderr=subprocess.PIPE)
+
+
+async def _until_ready(client: httpx.AsyncClient, admin: int, process: subprocess.Popen[bytes]) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            assert process.poll() is None, process.stderr.read()
+            try:
+                if (await client.get(f"http://127.0.0.1:{admin}/ready")).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(0.02)
+
+
+def test_a_mistake_ends_the_start_with_2(tmp_path, file):
+    file["routes"] = [{"host": "other.example.net", "to": "shop"}]
+    (tmp_path / "gateway.yaml").write_text(yaml.safe_dump(file))
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "meshsdk_sidecar.gateway", "-c", str(tmp_path / "gateway.yaml")],
+        capture_output=True, text=True, check=False, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "routes[0].host: no certificate is for other.example.net" in done.stderr
