@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["AddressInfo", "check_port", "literal_address", "prompt", "quiet", "read_last", "unread_by_peer"]
+__all__ = ["AddressInfo", "check_port", "left", "literal_address", "prompt", "quiet", "read_last", "unread_by_peer"]
 
 # struct tcp_info of Linux (include/uapi/linux/tcp.h): tcpi_bytes_acked is the 64-bit number at byte 120, since 4.1.
 # It counts the SYN as one.
@@ -44,6 +44,13 @@ def quiet(sock: socket.socket) -> bool:
     poller = select.poll()
     poller.register(sock.fileno(), select.POLLIN)
     return not poller.poll(0)
+
+
+def left(sock: socket.socket) -> bool:
+    """Whether the peer has closed, though nothing is read that would tell; False where the system cannot tell."""
+    poller = select.poll()
+    poller.register(sock.fileno(), getattr(select, "POLLRDHUP", 0))
+    return bool(poller.poll(0))
 
 
 def unread_by_peer(sock: socket.socket, sent_before: int) -> bool:

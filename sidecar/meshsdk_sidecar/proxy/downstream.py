@@ -20,9 +20,10 @@ from typing import Any, cast
 
 from meshsdk.errors import CallError
 from meshsdk.wire.aio.watch import Watch
+from meshsdk.wire.http1.limits import RequestLimits
 from meshsdk.wire.http1.replies import answer
 from meshsdk.wire.http1.requests import Asked, Refused, RequestReader
-from meshsdk.wire.sockets import prompt
+from meshsdk.wire.sockets import left, prompt
 from meshsdk_sidecar.proxy.tunnel import reset
 from meshsdk_sidecar.proxy.work import Door, Patience, Work, status_of
 
@@ -34,6 +35,7 @@ LINGER = 2.0
 # Bytes kept that nobody parses yet: behind very many requests, and of a protocol that is asked for and not agreed on.
 _HELD = 16 * 1024
 
+_LIMITS = RequestLimits()
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 
@@ -44,7 +46,8 @@ class Downstream(asyncio.Protocol):
         door: answers its requests.
         watch: rings when a bound is over.
         clock: the watch's.
-        patience: the bounds.
+        patience: the bounds on its time.
+        limits: those on what it sends.
 
     Attributes:
         door: as given.
@@ -76,8 +79,15 @@ class Downstream(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, door: Door, watch: Watch, clock: Callable[[], float], patience: Patience) -> None:
-        self.reader = RequestReader()
+    def __init__(
+        self,
+        door: Door,
+        watch: Watch,
+        clock: Callable[[], float],
+        patience: Patience,
+        limits: RequestLimits = _LIMITS,
+    ) -> None:
+        self.reader = RequestReader(limits)
         self.patience = patience
         self.work: Work | None = None
         self.stuck = False
@@ -257,7 +267,7 @@ class Downstream(asyncio.Protocol):
             return self._since + patience.body
         if self.work is not None:
             queue = self.reader.queue
-            waits = not self._paused and queue and not queue[0].complete
+            waits = queue and not queue[0].complete
             return self._since + patience.body if waits else inf
         return self._since + (patience.head if self.reader.mid_head else patience.idle)
 
@@ -268,6 +278,11 @@ class Downstream(asyncio.Protocol):
             self._ends = now + self.patience.body if closing else inf
             self._watch.add(self, self.due())
         elif self.stuck or closing:
+            self.transport.abort()
+        elif self._paused and not left(self.transport.get_extra_info("socket")):
+            self._since = now  # it waits for us
+            self._watch.add(self, self.due())
+        elif self._paused:
             self.transport.abort()
         elif self.work is not None:
             self._give_up(Refused(408, "slow", f"nothing came of the request's body for {self.patience.body:g} s"))

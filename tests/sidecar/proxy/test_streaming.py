@@ -377,3 +377,20 @@ async def test_idle_connections_are_closed_without_a_word(make, way) -> None:
     assert await client.rest() == b""
     assert await silent.rest() == b""
     await rig.settled()
+
+
+async def test_client_that_leaves_while_the_app_does_not_read(make, way) -> None:
+    async def script(peer: Peer) -> None:
+        peer.writer.transport.pause_reading()
+        await asyncio.sleep(60)
+
+    rig = await make(script, limits={"stall_timeout": 0.1})
+    client = await rig.client(way)
+    client.write(b"PUT / HTTP/1.1\r\nHost: app\r\n", framing(False), b"\r\n")
+    upload = asyncio.create_task(sending(client.writer, False))
+    await until(lambda: any(downstream._paused for downstream in rig.plane._open))
+    await asyncio.sleep(0.3)
+    assert rig.plane.in_flight == 1  # who waits for the app is not slow
+    upload.cancel()
+    client.reset()  # a FIN would wait behind what we do not read
+    await rig.settled()
