@@ -13,7 +13,7 @@ import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -25,10 +25,10 @@ from meshsdk.policy.effective import DEFAULTS
 from meshsdk.server.inbound import Intake
 from meshsdk.server.listener import Listener
 from meshsdk.wire.aio.pool import Pools
-from meshsdk.wire.http1 import Limits
+from meshsdk.wire.http1 import Limits, RequestLimits
 from meshsdk.wire.pooling import Pooling
 from meshsdk.wire.security import Secure, in_clear
-from meshsdk_sidecar.config import Config
+from meshsdk_sidecar.config import Config, LimitsSection
 from meshsdk_sidecar.place import Place
 from meshsdk_sidecar.proxy.downstream import Downstream
 from meshsdk_sidecar.proxy.inbound import InboundDoor, local_plan
@@ -117,6 +117,7 @@ class Plane:
         limits = config.limits
         self._parts = parts
         self._patience = Patience(limits.head_timeout, limits.idle_timeout, limits.stall_timeout)
+        self._sizes = _sizes(limits)
         self._most = limits.connections
         self._methods: dict[bytes, str] = {}
         self._followed: dict[str, _Followed] = {}
@@ -146,7 +147,7 @@ class Plane:
             if name == "inbound":
                 await self._open_inbound(listening)
             elif (door := self._door(name)) is not None:
-                make = partial(Downstream, door, self.pools.watch, self.clock, self._patience)
+                make = partial(Downstream, door, self.pools.watch, self.clock, self._patience, self._sizes)
                 for sock in listening:
                     self._servers.append(await loop.create_server(make, sock=sock, backlog=2048))
 
@@ -160,7 +161,7 @@ class Plane:
 
     async def _open_inbound(self, listening: Sequence[socket.socket]) -> None:
         context = self._parts.context()
-        make = partial(Downstream, InboundDoor(self), self.pools.watch, self.clock, self._patience)
+        make = partial(Downstream, InboundDoor(self), self.pools.watch, self.clock, self._patience, self._sizes)
         if context is None:
             loop = asyncio.get_running_loop()
             for sock in listening:
@@ -339,6 +340,17 @@ def _endpoint(place: Place | None) -> Endpoint:
     if place.socket:
         return Endpoint(str(place), place.socket, 0)
     return Endpoint(str(place), place.address, place.port)
+
+
+def _sizes(limits: LimitsSection) -> RequestLimits:
+    usual = RequestLimits()
+    return replace(
+        usual,
+        head=limits.head,
+        line=min(usual.line, limits.head),
+        field=min(usual.field, limits.head),
+        body=usual.body if limits.body is None else limits.body,
+    )
 
 
 def _authority(host: bytes) -> tuple[str, int]:
