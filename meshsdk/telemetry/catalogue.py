@@ -114,6 +114,13 @@ GAUGES = {
         ),
         Metric("mesh.client.in_flight", "gauge", "{call}", "Calls that hold a slot of an endpoint now.", _SERVICE),
         Metric("mesh.client.retry_budget", "gauge", "{retry}", "Retries the budget would allow now.", _SERVICE),
+        Metric(
+            "mesh.sidecar.refused",
+            "counter",
+            "{request}",
+            "Requests that a sidecar's listener did not carry, by reason.",
+            ("mesh.listener", "mesh.reason"),
+        ),
         Metric("mesh.tcp.connections", "gauge", "{connection}", "TCP connections that are carried now.", _WAY),
         Metric("mesh.tcp.sent", "counter", "By", "Bytes of TCP connections towards the called service.", _WAY),
         Metric("mesh.tcp.received", "counter", "By", "Bytes of TCP connections back to the caller.", _WAY),

@@ -15,15 +15,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Any, Protocol
 
 from meshsdk.core.cluster import Cluster
 from meshsdk.core.events import Sink
 from meshsdk.core.model import TLS_META, Endpoint, Snapshot
 from meshsdk.core.plan import Plan
-from meshsdk.policy.effective import DEFAULTS
 from meshsdk.server.inbound import Intake
 from meshsdk.server.listener import Listener
+from meshsdk.telemetry.instruments import Reading
 from meshsdk.wire.aio.pool import Pools
 from meshsdk.wire.http1 import Limits, RequestLimits
 from meshsdk.wire.pooling import Pooling
@@ -33,6 +34,8 @@ from meshsdk_sidecar.place import Place
 from meshsdk_sidecar.proxy.downstream import Downstream
 from meshsdk_sidecar.proxy.inbound import InboundDoor, local_plan
 from meshsdk_sidecar.proxy.outbound import OutboundDoor
+from meshsdk_sidecar.proxy.tcp import Carrier
+from meshsdk_sidecar.proxy.tcp_ways import tcp_carrier
 from meshsdk_sidecar.proxy.work import Door, Patience
 
 __all__ = ["Parts", "Plane", "Services"]
@@ -73,6 +76,7 @@ class Parts:
         own_plan: the policy of the service itself.
         context: for handshakes of callers; None takes clear text only.
         sink: told of calls.
+        defaults: the policy of hosts outside the mesh; None for the built-in one.
     """
 
     services: Services
@@ -84,6 +88,7 @@ class Parts:
     context: Callable[[], ssl.SSLContext | None]
     sink: Sink
     clock: Callable[[], float] = time.monotonic
+    defaults: Plan | None = None
 
 
 @dataclass(slots=True)
@@ -125,6 +130,7 @@ class Plane:
         self._open: dict[Downstream, None] = {}
         self._servers: list[asyncio.Server] = []
         self._listeners: list[Listener] = []
+        self._carriers: dict[Carrier, list[asyncio.Server]] = {}
         self._app_plan: Plan | None = None
         self._app: Cluster | None = None
         self._rng = random.Random()
@@ -144,7 +150,11 @@ class Plane:
             self.app_pools = Pools(self.clock, Limits(), Pooling(), in_clear)
         loop = asyncio.get_running_loop()
         for name, listening in sockets.items():
-            if name == "inbound":
+            carrier = tcp_carrier(self, self._parts, name)
+            if carrier is not None:
+                servers = [await loop.create_server(carrier.protocol, sock=sock, backlog=2048) for sock in listening]
+                self._carriers[carrier] = servers
+            elif name == "inbound":
                 await self._open_inbound(listening)
             elif (door := self._door(name)) is not None:
                 make = partial(Downstream, door, self.pools.watch, self.clock, self._patience, self._sizes)
@@ -168,7 +178,7 @@ class Plane:
                 self._servers.append(await loop.create_server(make, sock=sock, backlog=2048))
             return
         listener = Listener(
-            Inbound(self, make),
+            _Callers(self, make),
             context=context,
             strict=lambda: self._parts.own_plan().tls == "strict",
             host="",
@@ -181,19 +191,20 @@ class Plane:
 
     @property
     def in_flight(self) -> int:
-        """Requests that have not ended, both ways."""
-        return sum(1 for downstream in self._open if downstream.work is not None)
+        """Requests that have not ended, both ways, and connections that carry something else."""
+        carried = sum(carrier.in_flight for carrier in self._carriers)
+        return carried + sum(1 for downstream in self._open if downstream.work is not None)
 
     @property
     def connected(self) -> int:
         """Clients' connections that stand, both ways."""
-        return len(self._open)
+        return len(self._open) + sum(carrier.in_flight for carrier in self._carriers)
 
     async def retire(self) -> None:
         """Accept no more connections, and end those that there are with their next answer: a client that counts on one
         is told so, where closing it might cross its next request.
         """
-        for server in self._servers:
+        for server in (*self._servers, *chain.from_iterable(self._carriers.values())):
             server.close()
         for listener in self._listeners:
             await listener.stop()
@@ -202,9 +213,16 @@ class Plane:
 
     async def drain_inbound(self, seconds: float) -> None:
         """Let no more callers in, and finish what is in flight, within `seconds`."""
-        for listener in self._listeners:
-            await listener.close(seconds)
+        ways_in = [carrier for carrier in self._carriers if carrier.direction == "inbound"]
+        await asyncio.gather(*(listener.close(seconds) for listener in self._listeners))
+        await self._end_carriers(ways_in, seconds)
         self._listeners.clear()
+
+    async def _end_carriers(self, carriers: Sequence[Carrier], seconds: float) -> None:
+        for carrier in carriers:
+            for server in self._carriers[carrier]:
+                server.close()
+        await asyncio.gather(*(carrier.close(seconds) for carrier in carriers))
 
     async def close(self, seconds: float = 0.0) -> None:
         """Close everything; what is in flight has so many seconds."""
@@ -218,8 +236,17 @@ class Plane:
             await asyncio.sleep(0.02)
         for downstream in tuple(self._open):
             downstream.transport.abort()
-        await self.pools.close()
-        await self.app_pools.close()
+        await self._end_carriers(tuple(self._carriers), max(0.0, end - self.clock()))
+        if hasattr(self, "pools"):  # else it was never opened
+            await self.pools.close()
+            await self.app_pools.close()
+
+    def readings(self) -> Iterator[Reading]:
+        """What only we count: requests that were not carried, connections and bytes that are not HTTP's."""
+        for labels, count in tuple(self.refusals.items()):
+            yield Reading("mesh.sidecar.refused", labels, count)
+        for carrier in self._carriers:
+            yield from carrier.readings()
 
     # --- for the doors --------------------------------------------------------------------------------
 
@@ -307,12 +334,14 @@ class Plane:
         return self._app
 
     def _single(self, name: str, endpoint: Endpoint, sink: Sink, plan: Plan | None = None) -> Cluster:
-        cluster = Cluster(name, plan or local_plan(DEFAULTS), clock=self.clock, rng=self._rng, sink=sink)
+        cluster = Cluster(
+            name, plan or local_plan(self._parts.defaults or _built_in()), clock=self.clock, rng=self._rng, sink=sink
+        )
         cluster.update(Snapshot(name, (endpoint,), _FIXED))
         return cluster
 
 
-class Inbound:
+class _Callers:
     """The callers' connections, as the listener sees them."""
 
     def __init__(self, plane: Plane, make: Callable[[], Downstream]) -> None:
@@ -340,6 +369,12 @@ def _endpoint(place: Place | None) -> Endpoint:
     if place.socket:
         return Endpoint(str(place), place.socket, 0)
     return Endpoint(str(place), place.address, place.port)
+
+
+def _built_in() -> Plan:
+    from meshsdk.policy.effective import DEFAULTS  # brings pydantic, which a worker does without
+
+    return DEFAULTS
 
 
 def _sizes(limits: LimitsSection) -> RequestLimits:
