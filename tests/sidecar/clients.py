@@ -40,7 +40,11 @@ def way_to(app: int, agent: str, folder: Path) -> Iterator[Way]:
     """
     httpx.put(f"{agent}/v1/kv/mesh/policy/api", content=POLICY, trust_env=False).raise_for_status()
     upstream = free_ports(1)[0]
-    lines = [f"upstreams: [{{service: api, port: {upstream}}}]", "drain: {app: 0s}", "identity: {source: consul}"]
+    lines = [
+        f"upstreams: [{{service: api, port: {upstream}}}]",
+        "drain: {wait: 0s, app: 0s}",
+        "identity: {source: consul}",
+    ]
     sidecar = start(folder, agent, f"name: api, port: {app}", more="\n".join(lines))
     try:
         sidecar.until_ready()
