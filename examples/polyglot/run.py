@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -118,6 +119,12 @@ def begin(stack: ExitStack, name: str, command: Sequence[str], environment: dict
 
 def meshsdk(*words: str) -> list[str]:
     return [sys.executable, "-m", "meshsdk.cli", *words]
+
+
+def check_node() -> None:
+    """Before anything is started."""
+    if shutil.which("node") is None:
+        raise Broken("no node on the PATH: install Node 18 or later")
 
 
 def free_ports(count: int) -> list[int]:
@@ -256,6 +263,7 @@ def main() -> int:
     # As Ctrl-C: what was started is ended.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
+        check_node()
         with tempfile.TemporaryDirectory() as folder, running_agent() as agent:
             run(Path(folder), agent.url)
     except (Broken, OSError) as error:

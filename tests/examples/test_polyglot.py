@@ -45,8 +45,15 @@ def test_node_and_flask_call_each_other_over_mutual_tls_in_one_trace():
 def test_it_fails_loudly_without_node(tmp_path):
     done = run(PATH=str(tmp_path))
     assert done.returncode == 1
-    assert "'node' is no program that is found here" in done.stderr
-    assert done.stderr.endswith("FAILED: orders has ended with 2\n")
+    assert done.stderr == "FAILED: no node on the PATH: install Node 18 or later\n"
+
+
+def test_a_part_that_ends_early_is_said_with_what_it_wrote(runner, tmp_path, capsys):
+    process = runner.Process("orders", ["sh", "-c", "echo no, not today; exit 3"], {}, tmp_path)
+    process._running.wait(10)
+    with pytest.raises(runner.Broken, match="orders has ended with 3"), runner.telling([process]):
+        process.check()
+    assert "no, not today" in capsys.readouterr().err
 
 
 def test_a_span_without_its_parent_is_a_broken_trace(runner):
