@@ -33,6 +33,10 @@ def sidecar(
             "--replace", help="Take over from the sidecar of the same instance that runs: no connection is refused."
         ),
     ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", metavar="N", help="Processes that serve, on as many cores; else what the file says."),
+    ] = None,
 ) -> None:
     """Run a sidecar beside a service: it is registered, reached over mTLS, and calls others through the mesh."""
     if bool(command) != exec_:
@@ -42,4 +46,4 @@ def sidecar(
         raise ConfigError("--replace and --exec exclude each other: the command that runs would be started once more")
     with part_of("sidecar"):
         from meshsdk_sidecar.app import become
-    become(config, command, replace=replace)
+    become(config, command, replace=replace, workers=workers)

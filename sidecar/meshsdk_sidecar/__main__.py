@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from meshsdk.errors import ConfigError, MeshError
 
 __all__ = ["main"]
 
-USAGE = "usage: python -m meshsdk_sidecar -c FILE [--replace | --exec -- COMMAND …]"
+USAGE = "usage: python -m meshsdk_sidecar -c FILE [--workers N] [--replace | --exec -- COMMAND …]"
 
 
 def main(arguments: list[str]) -> int:
@@ -22,8 +23,8 @@ def main(arguments: list[str]) -> int:
     from meshsdk_sidecar.app import run
 
     try:
-        file, command, replace = _read(arguments)
-        return run(file, command, replace=replace)
+        file, ways = _read(arguments)
+        return run(file, **ways)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - for who started it
         return 2
@@ -32,14 +33,25 @@ def main(arguments: list[str]) -> int:
         return 1
 
 
-def _read(arguments: list[str]) -> tuple[Path, list[str] | None, bool]:
+def _read(arguments: list[str]) -> tuple[Path, dict[str, Any]]:
+    """The file, and the arguments of `run`."""
     match arguments:
-        case ["-c", file]:
-            return Path(file), None, False
-        case ["-c", file, "--replace"]:
-            return Path(file), None, True
-        case ["-c", file, "--exec", "--", *command]:
-            return Path(file), command, False
+        case ["-c", file, "--workers", count, *rest] if count.isdecimal():
+            return Path(file), {"workers": int(count), **_ways(rest)}
+        case ["-c", file, *rest]:
+            return Path(file), _ways(rest)
+        case _:
+            raise ConfigError(USAGE)
+
+
+def _ways(rest: list[str]) -> dict[str, Any]:
+    match rest:
+        case []:
+            return {}
+        case ["--replace"]:
+            return {"replace": True}
+        case ["--exec", "--", *command]:
+            return {"command": command}
         case _:
             raise ConfigError(USAGE)
 

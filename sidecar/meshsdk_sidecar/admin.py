@@ -14,7 +14,7 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from meshsdk_sidecar.proxy.downstream import Downstream, Patience, Work
 if TYPE_CHECKING:
     from meshsdk.wire.aio.watch import Watch
     from meshsdk.wire.http1.requests import Asked, Refused
+    from meshsdk_sidecar.control import Workers
     from meshsdk_sidecar.mesh import SidecarMesh
 
 __all__ = ["Admin", "Answered", "Pages"]
@@ -66,8 +67,8 @@ class Answered:
         return (*fields, (b"allow", self.allow.encode())) if self.allow else tuple(fields)
 
 
-Page = Callable[[Mapping[str, str], bytes], Answered]
-"""One page asked by one method, of the query's and the body's words."""
+Page = Callable[[Mapping[str, str], bytes], Answered | Awaitable[Answered]]
+"""One page asked by one method, of the query's and the body's words; one that asks workers is awaited."""
 
 
 class Pages:
@@ -77,20 +78,29 @@ class Pages:
         mesh: whose pages these are.
         unready: why callers are not sent to the app; empty while they are.
         drain: begin to send callers elsewhere.
+        workers: the processes that serve; None where this one does.
     """
 
-    def __init__(self, mesh: SidecarMesh, *, unready: Callable[[], str], drain: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        mesh: SidecarMesh,
+        *,
+        unready: Callable[[], str],
+        drain: Callable[[], None],
+        workers: Workers | None = None,
+    ) -> None:
+        self._workers = workers
         self._mesh = mesh
         self._unready = unready
         self._drain = drain
         self.seen: dict[str, dict[str, Page]] = {
             "/live": {"GET": lambda *_: Answered(200, {"live": True})},
             "/ready": {"GET": self._ready},
-            "/metrics": {"GET": lambda *_: Answered(200, expose(mesh.metrics.collect()), CONTENT_TYPE)},
+            "/metrics": {"GET": self._metrics if workers is None else self._merged},
         }
         self.all: dict[str, dict[str, Page]] = {
             **self.seen,
-            "/clusters": {"GET": lambda *_: Answered(200, pages.clusters(mesh))},
+            "/clusters": {"GET": self._clusters if workers is None else self._called},
             "/config": {"GET": lambda *_: Answered(200, pages.config(mesh))},
             "/certs": {"GET": lambda *_: Answered(200, pages.certs(mesh))},
             "/policy": {"GET": lambda *_: Answered(200, pages.policy(mesh))},
@@ -98,7 +108,9 @@ class Pages:
             "/log": {"GET": lambda *_: Answered(200, pages.levels()), "PUT": self._log},
         }
 
-    def answer(self, table: Mapping[str, Mapping[str, Page]], method: str, target: str, body: bytes) -> Answered:
+    def answer(
+        self, table: Mapping[str, Mapping[str, Page]], method: str, target: str, body: bytes
+    ) -> Answered | Awaitable[Answered]:
         """Answer one request.
 
         Args:
@@ -120,6 +132,20 @@ class Pages:
         why = self._unready()
         return Answered(503 if why else 200, {"ready": not why} | ({"why": why} if why else {}))
 
+    def _metrics(self, *_: Any) -> Answered:
+        return Answered(200, expose(self._mesh.metrics.collect()), CONTENT_TYPE)
+
+    async def _merged(self, *_: Any) -> Answered:
+        assert self._workers is not None  # it is its page
+        return Answered(200, await self._workers.metrics(), CONTENT_TYPE)
+
+    def _clusters(self, *_: Any) -> Answered:
+        return Answered(200, pages.clusters(self._mesh))
+
+    async def _called(self, *_: Any) -> Answered:
+        assert self._workers is not None  # it is its page
+        return Answered(200, pages.of_workers(pages.clusters(self._mesh), await self._workers.calls()))
+
     def _begin_drain(self, *_: Any) -> Answered:
         self._drain()
         return Answered(202, {"draining": True, "then": "send SIGTERM to end the sidecar; its way out stays open"})
@@ -134,6 +160,8 @@ class Pages:
             words = ", ".join(pages.LEVELS)
             return Answered(400, {"error": f'send {{"level": "debug"}} or ?level=debug; the levels are {words}'})
         pages.set_level(level)
+        if self._workers is not None:
+            self._workers.level(level)
         log.info("the log level is %s now", level)
         return Answered(200, pages.levels())
 
@@ -214,7 +242,11 @@ class Admin:
         if answered is None:
             method, target = asked.method.decode("ascii"), asked.target.decode("latin-1")
             try:
-                answered = self._pages.answer(self._table, method, target, body)
+                found = self._pages.answer(self._table, method, target, body)
+                if not isinstance(found, Answered):
+                    downstream.work = _Asking(downstream, found)
+                    return
+                answered = found
             except Exception as error:
                 log.exception("the page %s broke off", target)
                 answered = Answered(500, {"error": f"{type(error).__name__}: {error}"})
@@ -249,6 +281,28 @@ class _Reading(Work):
         """More of it has come."""
         if self._asked.complete or sum(map(len, self._asked.pieces)) > MOST:
             self._admin.answer(self._downstream, self._asked)
+
+
+class _Asking(Work):
+    """A page that workers are asked for."""
+
+    __slots__ = ("_downstream", "_task")
+
+    def __init__(self, downstream: Downstream, found: Awaitable[Answered]) -> None:
+        self._downstream = downstream
+        self._task = asyncio.get_running_loop().create_task(self._reply(found))
+
+    def abandon(self) -> None:
+        """The client is gone."""
+        self._task.cancel()
+
+    async def _reply(self, found: Awaitable[Answered]) -> None:
+        try:
+            answered = await found
+        except Exception as error:
+            log.exception("a page broke off")
+            answered = Answered(500, {"error": f"{type(error).__name__}: {error}"})
+        self._downstream.reply(answered.status, answered.body, answered.fields)
 
 
 def _is_here(host: str) -> bool:

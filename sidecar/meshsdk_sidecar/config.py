@@ -286,6 +286,8 @@ class Config(Section):
     identity: IdentitySection = section(IdentitySection)
     drain: Drain = section(Drain)
     limits: LimitsSection = section(LimitsSection)
+    # One process serves as fast as one core does; more are of use where the app takes more than one core as well.
+    workers: int = setting(kinds.whole(1, 256), 1)
 
     def listeners(self) -> dict[str, Place]:
         """Every place to listen at, by name; without a service to reach there is no way in."""

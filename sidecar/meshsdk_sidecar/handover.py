@@ -73,7 +73,7 @@ class Handover:
         listening: sockets.Sockets,
         *,
         refusal: Callable[[], str],
-        replaced: Callable[[], Awaitable[None]],
+        replaced: Callable[[], Awaitable[object]],
     ) -> None:
         self._place = place
         self._listening = listening

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 from meshsdk.config import SERVICE_NAME
-from meshsdk.policy.durations import seconds
 
 __all__ = [
     "Read",
@@ -144,12 +143,14 @@ def choice(*words: str) -> Read:
 
 def duration(value: Any) -> float:
     """Seconds, 0 included; written with a unit."""
+    from meshsdk.policy.durations import seconds  # brings pydantic, which who is handed a file that was read needs not
+
     return seconds(value)
 
 
 def period(value: Any) -> float:
     """Seconds above 0; written with a unit."""
-    if not (found := seconds(value)):
+    if not (found := duration(value)):
         raise ValueError("must be longer than 0; write a duration such as 5s")
     return found
 

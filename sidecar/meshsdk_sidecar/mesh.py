@@ -6,6 +6,7 @@ import asyncio
 import ssl
 import time
 
+from meshsdk.core.intentions import Intentions
 from meshsdk.core.model import TLS_META
 from meshsdk.mesh import Mesh, open_consul
 from meshsdk.server.address import instance_id, own_address
@@ -112,6 +113,11 @@ class SidecarMesh(Mesh):
             return ""
         state = None if self.identity is None else self.identity.state
         return (state.reason if state is not None else "") or "there is no certificate"
+
+    @property
+    def own_intentions(self) -> Intentions | None:
+        """Consul's intentions about the service; None where there is none and the default is to allow."""
+        return None if self._intentions is None else self._intentions.current()
 
     def obeyed(self) -> str:
         """The policy versions in force, as the check in Consul says them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from meshsdk.core.state import EndpointState
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from meshsdk.discovery import ServiceStatus
     from meshsdk_sidecar.mesh import SidecarMesh
 
-__all__ = ["LEVELS", "certs", "clusters", "config", "levels", "policy", "set_level"]
+__all__ = ["LEVELS", "certs", "clusters", "config", "levels", "of_workers", "policy", "set_level"]
 
 _SECRET = frozenset({"consul_token"})
 
@@ -25,6 +25,23 @@ LEVELS = ("debug", "info", "warning", "error")
 def clusters(mesh: SidecarMesh) -> list[dict[str, Any]]:
     """The services that are called: what is known of each, how old it is, and how its instances do."""
     return [_cluster(status, mesh.directory.peek(status.service)) for status in mesh.status()]
+
+
+def of_workers(found: list[dict[str, Any]], calls: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The same where workers call: their counts together, and what each of them knows.
+
+    Args:
+        found: `clusters` of the control process, which calls nobody.
+        calls: of each worker, by service.
+    """
+    for each in found:
+        workers = calls.get(each["service"], [])
+        each["in_flight"] = sum(one["in_flight"] for one in workers)
+        each["pending"] = sum(one["pending"] for one in workers)
+        for name in ("breaker", "retry_budget"):
+            each.pop(name, None)
+        each["workers"] = workers
+    return found
 
 
 def _cluster(status: ServiceStatus, cluster: Cluster | None) -> dict[str, Any]:

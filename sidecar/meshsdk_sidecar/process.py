@@ -30,6 +30,7 @@ from meshsdk_sidecar import kinds, sockets
 from meshsdk_sidecar.admin import Admin, Pages
 from meshsdk_sidecar.child import Child
 from meshsdk_sidecar.config import Config
+from meshsdk_sidecar.control import Workers
 from meshsdk_sidecar.handover import READY, Handover, NotReplaced, Predecessor, meeting_place
 from meshsdk_sidecar.health import AppHealth, accepts
 from meshsdk_sidecar.mesh import SidecarMesh
@@ -77,7 +78,8 @@ class Sidecar:
         self._listening = listening
         self._command = command
         self._mesh = SidecarMesh(config)
-        self._plane = Plane(config, self._mesh.parts())
+        self._workers = Workers(config, self._mesh, listening) if config.workers > 1 else None
+        self._plane = self._workers or Plane(config, self._mesh.parts())
         self._stop = asyncio.Event()
         self._drained: asyncio.Task[None] | None = None
         self._presence: Presence | None = None
@@ -110,15 +112,18 @@ class Sidecar:
     # --- beginning ------------------------------------------------------------------------------------------
 
     async def _open_pages(self, begun: AsyncExitStack) -> None:
-        found = Pages(self._mesh, unready=self._unready, drain=self.drain)
+        found = Pages(self._mesh, unready=self._unready, drain=self.drain, workers=self._workers)
         watch = Watch(asyncio.get_running_loop(), time.monotonic)
         begun.callback(watch.close)
         for name, table, anyone in (("admin", found.all, False), ("probes", found.seen, True)):
             if name in self._listening:
-                admin = Admin(found, table, anyone=anyone)
+                admin = Admin(found, table, anyone=anyone, processes=self._serving_processes)
                 await admin.open(self._listening[name], watch, time.monotonic)
                 begun.callback(admin.close)
                 self._pages.append(admin)
+
+    def _serving_processes(self) -> tuple[int, ...]:
+        return () if self._workers is None else self._workers.pids
 
     @asynccontextmanager
     async def _serving(self) -> AsyncIterator[None]:
@@ -290,6 +295,8 @@ class Sidecar:
         log.warning("a second signal: ending at once")
         if self._child is not None:
             self._child.kill()
+        if self._workers is not None:
+            self._workers.kill()
         logging.shutdown()
         os._exit(children.exit_code(-number))  # whatever would be waited for, nobody wants to wait any more
 

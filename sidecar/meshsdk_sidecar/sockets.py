@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from meshsdk.errors import ConfigError
 from meshsdk_sidecar.place import Place
 
-__all__ = ["Sockets", "adopt", "close", "descriptors", "open_sockets"]
+__all__ = ["Sockets", "adopt", "close", "dealt", "descriptors", "open_several", "open_sockets"]
 
 Sockets = dict[str, list[socket.socket]]
 """One name may have several: `localhost` is an address of IPv4 and one of IPv6."""
@@ -56,6 +56,45 @@ def open_sockets(
     kept = {id(one) for sockets in found.values() for one in sockets}
     close({name: [one for one in sockets if id(one) not in kept] for name, sockets in (held or {}).items()})
     return found
+
+
+def open_several(
+    places: Mapping[str, Place], count: int, *, held: Mapping[str, Sequence[socket.socket]] | None = None
+) -> Sockets:
+    """Listen at every place, `count` times, for as many processes; held sockets stay as they are. As `open_sockets`.
+
+    The system would share a place between all processes of a user that ask for it, whoever they are: so each is opened
+    for ourselves alone first.
+    """
+    found = open_sockets(places, held=held)
+    kept = {id(one) for each in (held or {}).values() for one in each}
+    fresh = {name: places[name] for name, each in found.items() if not any(id(one) in kept for one in each)}
+    close({name: found[name] for name in fresh})
+    found |= {name: [] for name in fresh}
+    for _ in range(count):
+        try:
+            more = open_sockets(fresh, spread=True)
+        except ConfigError:
+            close(found)
+            raise
+        for name, each in more.items():
+            found[name] += each
+    return found
+
+
+def dealt(sockets: Sockets, count: int) -> list[Sockets]:
+    """The sockets of each of several processes: each is somebody's, and each process has one at each place, if need be
+    the same as another.
+    """
+    hands: list[Sockets] = [{} for _ in range(count)]
+    for name, each in sockets.items():
+        alike: dict[str, list[socket.socket]] = {}
+        for one in each:
+            alike.setdefault(str(one.getsockname()), []).append(one)
+        for same in alike.values():
+            for number in range(max(count, len(same))):
+                hands[number % count].setdefault(name, []).append(same[number % len(same)])
+    return hands
 
 
 def close(sockets: Mapping[str, Iterable[socket.socket]]) -> None:
