@@ -80,6 +80,8 @@ class Sidecar:
         self._mesh = SidecarMesh(config)
         self._workers = Workers(config, self._mesh, listening) if config.workers > 1 else None
         self._plane = self._workers or Plane(config, self._mesh.parts())
+        if isinstance(self._plane, Plane):
+            self._mesh.metrics.observe_gauges(self._plane.readings)
         self._stop = asyncio.Event()
         self._drained: asyncio.Task[None] | None = None
         self._presence: Presence | None = None
