@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import logging
 from math import ceil
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from meshsdk.core.model import Call
 from meshsdk.server.deadline import GRPC_HEADER, read_timeout
 from meshsdk_sidecar.gateway.acme import Challenges
 from meshsdk_sidecar.gateway.clients import Clients
 from meshsdk_sidecar.gateway.fields import Attire, cleansed, forwarded
-from meshsdk_sidecar.gateway.guest import Carried, Guest, peer_of
+from meshsdk_sidecar.gateway.guest import Carried, peer_of
 from meshsdk_sidecar.gateway.routes import NoRoute, Routes, name_of
 from meshsdk_sidecar.proxy.fields import request_head
 from meshsdk_sidecar.proxy.outbound import Looking, idempotent, origin, path_of
@@ -100,9 +100,6 @@ class GatewayDoor(_Door):
         if asked.method in {b"CONNECT", b"TRACE"}:
             no = NoRoute(405, "method", f"{asked.method.decode()} is not carried here")
             self._turn_away(downstream, no, (b"allow", _ALLOWED))
-            return
-        if not cast(Guest, downstream).within():
-            self._turn_away(downstream, NoRoute(413, "size", "the body is longer than is taken here"))
             return
         try:
             route, target = self._routes.find(name_of(asked.host), _origin_form(asked))

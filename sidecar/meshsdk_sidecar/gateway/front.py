@@ -7,11 +7,12 @@ import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from meshsdk.wire.http1 import RequestLimits
 from meshsdk_sidecar import sockets
 from meshsdk_sidecar.gateway.acme import Challenges
 from meshsdk_sidecar.gateway.certificates import Certificates
 from meshsdk_sidecar.gateway.clients import Clients
-from meshsdk_sidecar.gateway.config import GatewayConfig
+from meshsdk_sidecar.gateway.config import GatewayConfig, GatewayLimits
 from meshsdk_sidecar.gateway.door import GatewayDoor, RedirectDoor
 from meshsdk_sidecar.gateway.entrance import Entrance
 from meshsdk_sidecar.gateway.fields import Attire
@@ -74,9 +75,15 @@ class Front:
         limits = self._config.limits
         patience = Patience(limits.head_timeout, limits.idle_timeout, limits.stall_timeout)
         watch, clock = self._plane.pools.watch, self._plane.clock
-        return partial(Guest, door, watch, clock, patience, attire, limits.head, limits.body)
+        return partial(Guest, door, watch, clock, patience, _sizes(limits), attire)
 
     async def _listen(self, listening: Sequence[socket.socket], make: Callable[[], asyncio.Protocol]) -> None:
         loop = asyncio.get_running_loop()
         for sock in listening:
             self._servers.append(await loop.create_server(make, sock=sock, backlog=sockets.BACKLOG))
+
+
+def _sizes(limits: GatewayLimits) -> RequestLimits:
+    usual, head = RequestLimits(), limits.head
+    body = usual.body if limits.body is None else limits.body
+    return RequestLimits(line=min(usual.line, head), head=head, field=min(usual.field, head), body=body)

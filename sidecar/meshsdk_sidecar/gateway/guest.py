@@ -13,7 +13,7 @@ from http import HTTPStatus
 
 from meshsdk.errors import CallError
 from meshsdk.wire.aio.watch import Watch
-from meshsdk.wire.http1 import Refused, RequestLimits, RequestReader
+from meshsdk.wire.http1 import RequestLimits, RequestReader
 from meshsdk_sidecar.gateway.fields import Attire
 from meshsdk_sidecar.proxy.downstream import Downstream
 from meshsdk_sidecar.proxy.forwarding import Forwarding
@@ -28,12 +28,11 @@ class Guest(Downstream):
     """A connection to a client from outside.
 
     Args:
+        limits: on what the client sends.
         attire: of answers; None for none.
-        head: bytes of one request's head.
-        body: bytes of one request's body; None for any number.
     """
 
-    __slots__ = ("_body", "_received", "attire")
+    __slots__ = ("attire",)
 
     def __init__(  # noqa: PLR0917 - as of Downstream
         self,
@@ -41,15 +40,12 @@ class Guest(Downstream):
         watch: Watch,
         clock: Callable[[], float],
         patience: Patience,
+        limits: RequestLimits,
         attire: Attire | None,
-        head: int,
-        body: int | None,
     ) -> None:
         super().__init__(door, watch, clock, patience)
-        self.reader = RequestReader(RequestLimits(line=min(16 * 1024, head), head=head, field=min(32 * 1024, head)))
+        self.reader = RequestReader(limits)
         self.attire = attire
-        self._body = body
-        self._received = 0
 
     def reply(self, status: int, body: bytes, fields: tuple[tuple[bytes, bytes], ...] = ()) -> None:
         """Answer the request at hand without asking anybody, and be done with it."""
@@ -60,28 +56,6 @@ class Guest(Downstream):
         log.warning("%s", error)
         status = HTTPStatus(status_of(error))
         self.reply(status, f"{status.value} {status.phrase}\n".encode())
-
-    # --- the bound on bodies ----------------------------------------------------------------------------
-
-    def within(self) -> bool:
-        """Whether the body of the request that begins is not longer than allowed, as far as it is known."""
-        asked = self.reader.queue[0]
-        self._received = 0
-        return self._body is None or max(asked.length, sum(map(len, asked.pieces))) <= self._body
-
-    def taken(self, size: int) -> None:
-        """So many bytes of the request's body were taken."""
-        self._received += size
-        super().taken(size)
-
-    def data_received(self, data: bytes) -> None:
-        """Bytes have come."""
-        super().data_received(data)
-        most = self._body
-        if most is not None and self.work is not None and self.reader.queue:
-            asked = self.reader.queue[0]
-            if self._received + sum(map(len, asked.pieces)) > most:
-                self._give_up(Refused(413, "size", f"the body has more than {most} bytes (limits.body)"))
 
 
 class Carried(Forwarding):

@@ -103,8 +103,9 @@ class Rig:
         self._clients.append(client)
         return client
 
-    async def plain(self) -> Client:
-        client = await Client.open(self.http)
+    async def plain(self, port: int = 0) -> Client:
+        """Connect in clear text, to the port for that if no other is given."""
+        client = await Client.open(port or self.http)
         self._clients.append(client)
         return client
 
