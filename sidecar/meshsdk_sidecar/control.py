@@ -40,6 +40,9 @@ FOLLOW = 0.05
 CLOSING = 0.5
 """Seconds a worker has at least to end what it has begun: what is known here of it is up to 0.1 s old."""
 
+ANSWER = 5.0
+"""Seconds a worker has to do what takes it milliseconds."""
+
 _OURS = frozenset(("admin", "probes"))  # listeners of this process
 
 
@@ -62,7 +65,7 @@ class Workers:
         self._opened: list[str] = []
         self._inherited = ""
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._closing = False
+        self._begun = self._retired = self._closing = False
         served = {name: each for name, each in listening.items() if name not in _OURS}
         self._posts = [Post(each, self._hear, self._lost) for each in sockets.dealt(served, config.workers)]
         if mesh.identity is not None:
@@ -92,23 +95,28 @@ class Workers:
             MeshError: a worker cannot begin; its log says why.
         """
         names = [name for name in listening if name not in _OURS]
-        first, self._opened = not self._opened, [*self._opened, *names]
-        if first:
-            self._push()
-            self._run(self._follow())
-        else:
-            self._push()
-        work = [self._begin(post) for post in self._posts] if first else self._all("open", names)
-        if any(isinstance(found, ConnectionError) for found in await asyncio.gather(*work, return_exceptions=True)):
-            raise MeshError("a worker ended before it served: the log says why")
+        self._opened += names
+        self._push()
+        if self._begun:
+            await self._each("open", names)
+            return
+        self._begun = True
+        self._run(self._follow())
+        for found in await asyncio.gather(*map(self._begin, self._posts), return_exceptions=True):
+            if isinstance(found, ConnectionError):
+                raise MeshError("a worker ended before it served: the log says why") from found
+            if found is not None:
+                raise found
 
     async def retire(self) -> None:
-        """As `Plane.retire`, in each."""
-        await asyncio.gather(*self._all("retire"), return_exceptions=True)
+        """As `Plane.retire`, in each; one that crashes now is not replaced."""
+        self._retired = True
+        await self._each("retire")
 
     async def drain_inbound(self, seconds: float) -> None:
         """As `Plane.drain_inbound`, in each."""
-        await asyncio.gather(*self._all("drain", seconds), return_exceptions=True)
+        self._opened = [name for name in self._opened if name != "inbound"]
+        await self._each("drain", seconds, within=seconds + CLOSING)
 
     async def close(self, seconds: float = 0.0) -> None:
         """As `Plane.close`, in each; all have ended then."""
@@ -136,7 +144,7 @@ class Workers:
     async def calls(self) -> dict[str, list[dict[str, Any]]]:
         """What each worker knows of its calls, by service."""
         found: dict[str, list[dict[str, Any]]] = {}
-        for told in await asyncio.gather(*self._all("clusters"), return_exceptions=True):
+        for told in await self._each("clusters"):
             if isinstance(told, dict):
                 for service, facts in told.items():
                     found.setdefault(service, []).append(facts)
@@ -144,8 +152,7 @@ class Workers:
 
     def level(self, level: str) -> None:
         """Log from this level on, in each."""
-        for work in self._all("level", level.upper()):
-            self._run(work)
+        self._run(self._each("level", level.upper()))
 
     # --- beginning and replacing --------------------------------------------------------------------------------
 
@@ -182,7 +189,7 @@ class Workers:
         post.text = ""
         self._forget(*post.watching)
         post.watching.clear()
-        if not self._closing and post.serving:
+        if post.serving and not (self._closing or self._retired):
             self._run(self._replace(post))
 
     async def _replace(self, post: Post) -> None:
@@ -287,8 +294,10 @@ class Workers:
         elif isinstance(event, (Issued, Recovered)):
             self._trouble = None
 
-    def _all(self, what: str, argument: Any = None) -> list[Coroutine[Any, Any, Any]]:
-        return [post.do(what, argument) for post in self._posts]
+    async def _each(self, what: str, argument: Any = None, *, within: float = ANSWER) -> list[Any]:
+        """What each answers, or why it does not; one that has gone has another come, who begins where we are."""
+        work = [asyncio.wait_for(post.do(what, argument), within) for post in self._posts]
+        return await asyncio.gather(*work, return_exceptions=True)
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -59,6 +59,7 @@ class Worker:
         self._link = link
         self._own: Own = Own(shared(begin.defaults, begin.workers), None)
         self._listening = sockets.adopt(begin.listening)
+        self._opened: set[str] = set()
         self._draining = False
         self.over = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -155,7 +156,9 @@ class Worker:
     async def _doing(self, what: str, argument: Any) -> Any:
         match what:
             case "open":
-                await self._plane.open({name: self._listening[name] for name in argument})
+                names = [name for name in argument if name in self._listening and name not in self._opened]
+                self._opened.update(names)
+                await self._plane.open({name: self._listening[name] for name in names})
             case "retire":
                 self._draining = True
                 await self._plane.retire()
