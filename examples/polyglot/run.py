@@ -200,14 +200,19 @@ def in_order(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return ordered
 
 
-def logged(process: Process, trace: str) -> int:
-    """How many lines about this trace the mesh wrote into its access log; raises `Broken` without any."""
+def let_in(process: Process, trace: str) -> tuple[str, str]:
+    """Who was let in with this trace, and to what, as the mesh beside a service has logged it.
+
+    Raises:
+        Broken: nobody was.
+    """
     end = time.monotonic() + LATE
-    while not (found := process.output.count(f"trace_id={trace}")):
+    line = rf"direction=inbound source=(\S+) .*path=(\S+) .*trace_id={trace}"
+    while (found := re.search(line, process.output)) is None:
         if time.monotonic() > end:
             raise Broken(f"no line in the access log of {process.name} has the trace")
         time.sleep(0.05)
-    return found
+    return found[1], found[2]
 
 
 @contextmanager
@@ -233,8 +238,11 @@ def show(answer: dict[str, Any], processes: Sequence[Process]) -> None:
         print(f"  {span['service']:<8}{span['id']}  parent {span['parent'] or '-':<16}  {span['name']}")
     expect(found[0]["service"] + found[-1]["service"], "ordersorders", "where the trace begins and ends")
     expect([span["service"] for span in found[1:-1]], ["prices"] * (len(found) - 2), "what lies between")
-    for each in processes:
-        print(f"the mesh beside {each.name} has it in {logged(each, answer['trace'])} lines of its access log")
+    print("and the same id where the mesh let each of them in:")
+    for each, caller, carried in zip(processes, ("prices", "orders"), ("SDK → sidecar", "sidecar → SDK"), strict=True):
+        source, path = let_in(each, answer["trace"])
+        identity(source, caller)
+        print(f"  {carried:<14}{caller} asks {each.name} for {path}")
 
 
 def run(folder: Path, consul: str) -> None:

@@ -40,6 +40,11 @@ def test_node_and_flask_call_each_other_over_mutual_tls_in_one_trace():
     spans = re.findall(r"^  (\w+) +([0-9a-f]{16})  parent ([0-9a-f]{16}|-) ", done.stdout, re.MULTILINE)
     assert [service for service, _, _ in spans] == ["orders", "prices", "prices", "prices", "orders"]
     assert [parent for _, _, parent in spans] == ["-", *(span for _, span, _ in spans[:-1])], "no link is missing"
+    hops = re.findall(r"^  (\w+ → \w+) +(\w+) asks (\w+) for (\S+)$", done.stdout, re.MULTILINE)
+    assert sorted(hops) == [
+        ("SDK → sidecar", "prices", "orders", "/stock/7"),
+        ("sidecar → SDK", "orders", "prices", "/price/7"),
+    ]
 
 
 def test_it_fails_loudly_without_node(tmp_path):
