@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 from meshsdk_sidecar import sockets
 from meshsdk_sidecar.gateway.file import load
+from meshsdk_sidecar.loops import loop_factory
 
 __all__ = ["run"]
 
@@ -25,17 +25,9 @@ def run(file: Path) -> int:
     try:
         from meshsdk_sidecar.gateway.process import Gateway
 
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(Gateway(config, listening).run())
     finally:
         sockets.close(listening)
         if config.admin.socket is not None:
             Path(config.admin.socket).unlink(missing_ok=True)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop

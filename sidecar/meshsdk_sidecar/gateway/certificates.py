@@ -4,14 +4,15 @@ Rule 1  The files are looked at every second, by time of change, inode and size.
         belongs together; until then, what was in force stays, and the log says why.
 Rule 2  A handshake takes what is in force at that moment; connections that stand keep what they have.
 Rule 3  The client's host decides (SNI, RFC 6066): the very name, else the wildcard one label above (RFC 9525, 6.3).
-        A client that names none gets the first certificate of the file; one that names a host of nobody is refused in
-        the handshake, as no certificate could satisfy it.
+        A client that names none, or writes an address there as it must not, gets the first certificate of the file; one
+        that names a host of nobody is refused in the handshake, as no certificate could satisfy it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ SOON = timedelta(days=14)
 
 # What is left for TLS 1.2 with forward secrecy and authenticated encryption (RFC 9325, 4.2); those of 1.3 are all good.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+_ADDRESS = re.compile(r"[0-9.]+|.*:.*")
 
 _Stamp = tuple[tuple[int, int, int], ...]
 
@@ -119,7 +122,7 @@ class Certificates:
 
     def find(self, host: str | None) -> Shown | None:
         """The one to show for a host; None where no certificate is for it."""
-        if host is None:
+        if host is None or _ADDRESS.fullmatch(host):
             return self.shown[0]
         name = host.lower().removesuffix(".")
         return self._by_host.get(name) or self._by_host.get(wildcard_of(name))

@@ -53,6 +53,7 @@ class Gateway:
         self._certificates = Certificates(config.certificates)
         self._mesh = SidecarMesh(config.sidecar())
         self._plane = Plane(config.sidecar(), self._mesh.parts())
+        self._mesh.metrics.observe_gauges(self._plane.readings)
         self._front = Front(config, self._plane, self._certificates)
         self._stop = asyncio.Event()
         self._sought = False

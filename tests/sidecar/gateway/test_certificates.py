@@ -37,6 +37,7 @@ async def test_the_certificate_is_that_of_the_host(rig):
         (None, SHOP),
     ):
         assert names(await rig.client(host)) == shown, host
+    assert all(rig.certificates.find(address) is rig.certificates.shown[0] for address in ("127.0.0.1", "::1"))
 
 
 @pytest.mark.parametrize("host", ["evil.example.com", "a.b.example.org", "example.com"])

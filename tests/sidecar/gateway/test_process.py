@@ -15,6 +15,9 @@ import yaml
 from tests.real_consul import free_ports
 from tests.sidecar.conftest import ROOT, environment
 
+REFUSED = 'mesh_sidecar_refused_total{mesh_listener="gateway",mesh_reason="target"} 1'
+SNI = {"sni_hostname": "shop.example.com"}
+
 
 async def hello(scope, receive, send) -> None:
     told = {name.decode(): value.decode() for name, value in scope["headers"]}
@@ -32,13 +35,14 @@ async def test_a_gateway_serves_and_ends(tmp_path, shared_agent, upstream, issue
         try:
             async with httpx.AsyncClient(trust_env=False, verify=issuer.client()) as client:
                 await _until_ready(client, admin, process)
-                found = await client.get(
-                    f"https://127.0.0.1:{https}/x", extensions={"sni_hostname": "shop.example.com"}
-                )
+                found = await client.get(f"https://127.0.0.1:{https}/x", extensions=SNI)
                 assert found.json()["x-forwarded-for"] == "127.0.0.1"
                 assert found.headers["strict-transport-security"] == "max-age=31536000"
                 moved = await client.get(f"http://127.0.0.1:{http}/x?y", headers={"host": "shop.example.com"})
                 assert (moved.status_code, moved.headers["location"]) == (301, f"https://shop.example.com:{https}/x?y")
+                assert (await client.get(f"https://127.0.0.1:{https}/%zz", extensions=SNI)).status_code == 400
+                metrics = (await client.get(f"http://127.0.0.1:{admin}/metrics")).text
+                assert [line for line in metrics.splitlines() if "refused" in line and '"gateway"' in line] == [REFUSED]
                 (shop, _) = (await client.get(f"http://127.0.0.1:{admin}/certs")).json()["public"]
                 assert shop["hosts"] == ["shop.example.com", "www.example.com"]
             process.send_signal(signal.SIGTERM)
