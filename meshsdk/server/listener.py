@@ -100,6 +100,8 @@ class Listener:
             OSError: the port is taken, or no such address is ours.
         """
         self._sockets = list(sockets)
+        for listening in sockets:
+            listening.setblocking(False)  # to accept from one that blocks would stop the loop
         try:
             for address in () if sockets else self._addresses:
                 self._listen(address, alone=alone)
