@@ -47,7 +47,7 @@ async def test_two_restarts_under_load_refuse_nothing_and_consul_never_hears_of_
     assert "finished: the process that replaced this one serves alone" in (tmp_path / "next.log").read_text()
 
 
-def test_the_last_process_leaves_consul(tmp_path, dev_agent):
+def test_the_last_process_leaves_consul_and_the_first_one_replaces_nobody(tmp_path, dev_agent):
     with listens() as port, running(tmp_path, dev_agent.url, f"name: legacy, port: {port}") as sidecar:
         sidecar.until_ready()
         with successor(tmp_path, dev_agent.url) as (process, log):
@@ -56,56 +56,36 @@ def test_the_last_process_leaves_consul(tmp_path, dev_agent):
             sidecar.until_ready()
             assert end(sidecar) == 0
             assert "deregistered" in log.read_text()
-    assert "deregistered" not in sidecar.log.read_text()
-    assert not list((tmp_path / "run").glob("*/handover.sock"))
-
-
-def test_a_listener_of_the_new_file_opens_and_one_of_the_old_closes(tmp_path, dev_agent):
-    old, new = free_ports(2)
-    admin = f"admin: {{socket: {tmp_path}/admin.sock}}"
-    more = "upstreams: [{{service: called, port: {}}}]".format
-    with running(tmp_path, dev_agent.url, "name: legacy", more=more(old)) as sidecar:
-        sidecar.until_ready()
-        file = tmp_path / "sidecar.yaml"
-        text = file.read_text().replace(more(old), more(new)).replace(f"admin: {{port: {sidecar.admin}}}", admin)
-        file.write_text(text)
-        with successor(tmp_path, dev_agent.url) as (process, log):
-            assert sidecar.process.wait(15) == 0
-            wait(lambda: (tmp_path / "admin.sock").exists() and connects(new), log)
-            assert connects(sidecar.out)
-            assert not connects(old)
-            assert not connects(sidecar.admin)
-            process.terminate()
-            assert process.wait(15) == 0
-    assert not (tmp_path / "admin.sock").exists()
-
-
-def test_the_socket_of_the_pages_is_handed_over_with_its_file(tmp_path, dev_agent):
-    pages = tmp_path / "admin.sock"
-    with running(tmp_path, dev_agent.url, "name: legacy", more="drain: {app: 0s}") as sidecar:
-        sidecar.until_ready()
-        file = tmp_path / "sidecar.yaml"
-        file.write_text(file.read_text().replace(f"admin: {{port: {sidecar.admin}}}", f"admin: {{socket: {pages}}}"))
-        with successor(tmp_path, dev_agent.url) as (second, _):
-            assert sidecar.process.wait(15) == 0
-            wait(pages.exists)
-            with successor(tmp_path, dev_agent.url, "third.log") as (third, log):
-                assert second.wait(15) == 0
-                assert pages.exists()
-                wait(lambda: b'"ready": true' in asked(pages), log)
-                third.terminate()
-                assert third.wait(15) == 0
-                assert not pages.exists()
-
-
-def test_without_a_predecessor_it_begins_as_any_other(tmp_path, dev_agent):
-    with running(tmp_path, dev_agent.url, "name: legacy") as sidecar:
-        sidecar.until_ready()
-        assert end(sidecar) == 0
-        with successor(tmp_path, dev_agent.url) as (process, log):
+        assert "deregistered" not in sidecar.log.read_text()
+        assert not list((tmp_path / "run").glob("*/handover.sock"))
+        with successor(tmp_path, dev_agent.url, "third.log") as (process, log):
             sidecar.process = process
             sidecar.until_ready()
             assert "no sidecar of this instance runs" in log.read_text()
+
+
+def test_listeners_come_and_go_with_the_file_and_those_that_stay_are_handed_on(tmp_path, dev_agent):
+    old, new = free_ports(2)
+    pages = tmp_path / "admin.sock"
+    more = "upstreams: [{{service: called, port: {}}}]\ndrain: {{app: 0s}}".format
+    with running(tmp_path, dev_agent.url, "name: legacy", more=more(old)) as sidecar:
+        sidecar.until_ready()
+        file = tmp_path / "sidecar.yaml"
+        text = file.read_text().replace(more(old), more(new))
+        file.write_text(text.replace(f"admin: {{port: {sidecar.admin}}}", f"admin: {{socket: {pages}}}"))
+        with successor(tmp_path, dev_agent.url) as (second, log):
+            assert sidecar.process.wait(15) == 0
+            wait(lambda: pages.exists() and connects(new), log)
+            assert connects(sidecar.out)
+            assert not connects(old)
+            assert not connects(sidecar.admin)
+            with successor(tmp_path, dev_agent.url, "third.log") as (third, its_log):
+                assert second.wait(15) == 0
+                assert pages.exists(), "the file of a socket goes with it"
+                wait(lambda: b'"ready": true' in asked(pages), its_log)
+                third.terminate()
+                assert third.wait(15) == 0
+    assert not pages.exists()
 
 
 # --- who fails changes nothing ----------------------------------------------------------------------------

@@ -125,6 +125,28 @@ def _sum(text: str, side: str) -> int:
     return sum(int(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(name))
 
 
+async def test_workers_show_and_check_the_certificate_of_their_sidecar(tmp_path, dev_agent):
+    """From one sidecar with workers to another: mutual TLS, as the policy asks for nothing less."""
+    (tmp_path / "caller").mkdir()
+    async with Consul(dev_agent.url) as consul, app() as port:
+        await consul.put("mesh/policy/legacy", b"version: 1\ntls: {mode: strict}")
+        with (
+            running(tmp_path, dev_agent.url, f"name: legacy, port: {port}", more=TWO) as sidecar,
+            running(tmp_path / "caller", dev_agent.url, "name: web", more=TWO) as caller,
+        ):
+            await asyncio.to_thread(sidecar.until_ready)
+            await asyncio.to_thread(caller.until_ready)
+            assert set(await ask(caller.proxy, 20, host="legacy")) == {200}
+            assert set(await ask(f"http://127.0.0.1:{sidecar.inbound}/", 4)) == {400}
+            rules = "authorization: {rules: [{name: no web, deny: {from: [web]}}]}"
+            await consul.put("mesh/policy/legacy", f"version: 1\ntls: {{mode: strict}}\n{rules}".encode())
+
+            async def denied() -> bool:
+                return set(await ask(caller.proxy, 12, host="legacy")) == {403}
+
+            await until(denied)
+
+
 async def test_the_end_finishes_what_each_worker_has_begun(tmp_path, dev_agent):
     arrived, go_on = asyncio.Semaphore(0), asyncio.Event()
 

@@ -16,12 +16,27 @@ from meshsdk.core.plan import Limits
 from meshsdk.errors import ConfigError, UnknownService
 from meshsdk.policy.effective import DEFAULTS
 from meshsdk_sidecar import sockets
-from meshsdk_sidecar.link import Done, Forget, Link, Told, Watch
+from meshsdk_sidecar.config import Config, Service
+from meshsdk_sidecar.link import Begin, Done, Forget, Link, Told, Watch
 from meshsdk_sidecar.place import Place
 from meshsdk_sidecar.pushed import PushedServices, shared
 from meshsdk_sidecar.staff import Post
 from tests.real_consul import free_ports
 
+BEGIN = Begin(
+    Config(service=Service(name="legacy")),
+    "legacy",
+    {},
+    workers=2,
+    defaults=DEFAULTS,
+    identity=False,
+    first_wait=1.0,
+    idle=600.0,
+    drain=1.0,
+    explain=False,
+    forward=False,
+    level=20,
+)
 PLAN = replace(DEFAULTS, limits=Limits(5, 4, 0))
 
 
@@ -139,6 +154,17 @@ def test_the_first_crash_costs_no_pause_and_later_ones_double_it():
     assert [post.pause(1.0) for _ in range(9)] == [0.0, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
     assert post.pause(11.0) == 0.0, "it has served for a while"
     assert [post.pause(1.0) for _ in range(2)] == [0.0, 0.2]
+
+
+async def test_a_process_that_ends_before_it_has_begun_is_noticed(monkeypatch):
+    lost: list[Post] = []
+    post = Post({}, lambda *_: None, lost.append)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    await post.start(BEGIN)
+    with pytest.raises(ConnectionError, match="has ended"):
+        await post.do("open", ["outbound"])
+    assert lost == [post]
+    assert await post.ended() == 1
 
 
 async def test_one_that_is_not_there_does_nothing():
