@@ -117,17 +117,17 @@ class Fleet:
             raise RuntimeError(f"{name} of {instance.app} has ended with {code}")
 
     def close(self) -> None:
-        """End all; the sidecars first, which take their instances out of Consul."""
-        apps = [one.processes["app"] for one in self.instances if "app" in one.processes]
-        others = [each for one in self.instances for each in one.processes.values() if each not in apps]
-        for group in ([self._caller, *others], apps):
-            for process in group:
-                process.terminate()
-            for process in group:
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(20)
-                process.kill()  # nothing, if it has ended
-                process.wait()
+        """End all; the sidecars by SIGTERM, as they take their instances out of Consul."""
+        running = [(name, process) for one in self.instances for name, process in one.processes.items()]
+        sidecars = [self._caller, *(process for name, process in running if name != "app")]
+        for process in sidecars:
+            process.terminate()
+        for process in sidecars:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+        for process in (*sidecars, *(process for name, process in running if name == "app")):
+            process.kill()  # nothing, if it has ended
+            process.wait()
 
     def logs(self) -> str:
         """What all have written."""

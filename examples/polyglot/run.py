@@ -101,24 +101,29 @@ def begin_orders(stack: ExitStack, folder: Path, shared: dict[str, str], app: in
         "PORT": str(app),
         "SIDECAR_PORT": str(ports[0]),
     }
-    words = ["sidecar", "-c", str(file), "--exec", "--", "node", "orders.js"]
-    return begin(stack, "orders", meshsdk(*words), shared | told, folder)
+    command = [sys.executable, "-m", "meshsdk.cli", "sidecar", "-c", str(file), "--exec", "--", "node", "orders.js"]
+    return begin(stack, "orders", command, shared | told, folder)
 
 
 def begin_prices(stack: ExitStack, folder: Path, shared: dict[str, str], port: int) -> Process:
     """The Flask service, under gunicorn."""
-    told = {"MESH_STATE_DIR": str(folder / "prices"), "MESH_IDENTITY": "consul"}
-    return begin(stack, "prices", meshsdk("run", "prices:app", "--port", str(port)), shared | told, folder)
+    told = {"MESH_STATE_DIR": str(folder / "prices"), "MESH_IDENTITY": "consul", "MESH_PORT": str(port)}
+    words = [
+        "prices:app",
+        "--config",
+        "python:meshsdk.server.gunicorn",
+        "--bind",
+        f"127.0.0.1:{port}",
+        "--threads",
+        "4",
+    ]
+    return begin(stack, "prices", [sys.executable, "-m", "gunicorn", *words], shared | told, folder)
 
 
 def begin(stack: ExitStack, name: str, command: Sequence[str], environment: dict[str, str], folder: Path) -> Process:
     process = Process(name, command, environment, folder)
     stack.callback(process.kill)
     return process
-
-
-def meshsdk(*words: str) -> list[str]:
-    return [sys.executable, "-m", "meshsdk.cli", *words]
 
 
 def check_node() -> None:
