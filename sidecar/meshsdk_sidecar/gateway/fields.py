@@ -9,7 +9,7 @@ Rule 3  What a service says itself in an answer stands; what is missing is added
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from meshsdk.server.forwarded import XFCC
@@ -29,13 +29,43 @@ _PROTO, _HOST = b"x-forwarded-proto", b"x-forwarded-host"
 _AUTHORITY = re.compile(rb"[A-Za-z0-9._:\[\]-]{1,255}")
 
 
+class _Names(dict[bytes, int]):
+    """What is known of names seen before, in every spelling; bounded, as names come from outside.
+
+    Args:
+        kind: of a name in small letters.
+    """
+
+    __slots__ = ("_kind",)
+
+    _MOST, _LONGEST = 500, 40
+
+    def __init__(self, kind: Callable[[bytes], int]) -> None:
+        super().__init__()
+        self._kind = kind
+
+    def __missing__(self, name: bytes) -> int:
+        kind = self._kind(name.lower())
+        if len(self) >= self._MOST:
+            self.clear()  # so that junk does not stay in it
+        if len(name) <= self._LONGEST:
+            self[name] = kind
+        return kind
+
+
+def _from_outside(name: bytes) -> int:
+    """1 for what comes off; `x_mesh_…` too, as behind CGI's names it is the same."""
+    name = name.replace(b"_", b"-")
+    return int(name in _SAID_OF_CLIENTS or name.startswith(_OUTER))
+
+
+_outside = _Names(_from_outside)
+
+
 def cleansed(fields: Iterable[tuple[bytes, bytes]]) -> Fields:
-    """The fields of a request from outside that go on. `x_mesh_…` is dropped too: behind CGI's names it is the same."""
-    return [pair for pair in fields if not _inner(pair[0].lower().replace(b"_", b"-"))]
-
-
-def _inner(name: bytes) -> bool:
-    return name in _SAID_OF_CLIENTS or name.startswith(_OUTER)
+    """The fields of a request from outside that go on."""
+    known = _outside
+    return [pair for pair in fields if not known[pair[0]]]
 
 
 def forwarded(client: Client, host: bytes, fields: Fields) -> bytes:
@@ -62,24 +92,36 @@ class Attire:
         headers: the file's section.
     """
 
-    __slots__ = ("_added", "_hidden", "fields")
+    __slots__ = ("_hidden", "_kinds", "_told", "fields")
 
     def __init__(self, headers: HeadersSection) -> None:
         self.fields = tuple(_spoken(headers))
-        self._added = tuple((pair[0].lower(), pair) for pair in self.fields)
-        self._hidden = frozenset(name.encode() for name in headers.hide)
+        self._told = {name.lower(): 1 << number for number, (name, _) in enumerate(self.fields)}
+        self._hidden = frozenset({*(name.encode() for name in headers.hide), XFCC})
+        self._kinds = _Names(self._kind)
 
     def put_on(self, fields: Fields) -> Fields:
         """The fields of an answer as the client sees them."""
-        hidden = self._hidden
-        names = [name.lower() for name, _ in fields]
-        kept = [
-            pair
-            for name, pair in zip(names, fields, strict=True)
-            if name not in hidden and not name.startswith(_INNER) and name != XFCC
-        ]
-        kept += [pair for name, pair in self._added if name not in names]
+        kinds, said, kept = self._kinds, 0, []
+        for pair in fields:
+            kind = kinds[pair[0]]
+            if kind >= 0:
+                said |= kind
+                kept.append(pair)
+        if not said:
+            kept += self.fields
+        else:
+            kept += [pair for number, pair in enumerate(self.fields) if not said >> number & 1]
         return kept
+
+    def stripped(self, fields: Fields) -> Fields:
+        """Fields that come before or after an answer's own, without what is hidden."""
+        kinds = self._kinds
+        return [pair for pair in fields if kinds[pair[0]] >= 0]
+
+    def _kind(self, name: bytes) -> int:
+        """-1 for what is hidden, a bit of its own for each field that would be added, else 0."""
+        return -1 if name in self._hidden or name.startswith(_INNER) else self._told.get(name, 0)
 
 
 def _spoken(headers: HeadersSection) -> Fields:

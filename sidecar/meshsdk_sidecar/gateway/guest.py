@@ -14,7 +14,7 @@ from http import HTTPStatus
 from meshsdk.errors import CallError
 from meshsdk.wire.aio.watch import Watch
 from meshsdk.wire.http1 import RequestLimits, RequestReader
-from meshsdk_sidecar.gateway.fields import Attire
+from meshsdk_sidecar.gateway.fields import Attire, cleansed
 from meshsdk_sidecar.proxy.downstream import Downstream
 from meshsdk_sidecar.proxy.forwarding import Forwarding
 from meshsdk_sidecar.proxy.work import Door, Patience, status_of
@@ -73,7 +73,18 @@ class Carried(Forwarding):
         """Something of the reply has come."""
         if self.status and not self._relaying and not self._over:
             self.headers = self._attire.put_on(self.headers)
+        if self.trailers:
+            self.trailers = self._attire.stripped(self.trailers)
         super().progressed()
+
+    def interim(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """An interim reply has come."""
+        super().interim(status, self._attire.stripped(headers))
+
+    def _piece(self) -> bytes:
+        if self._asked.trailers:
+            self._asked.trailers = cleansed(self._asked.trailers)
+        return super()._piece()
 
 
 def peer_of(transport: asyncio.BaseTransport) -> str:

@@ -170,6 +170,34 @@ async def test_answers_wear_the_security_headers_and_hide_what_is_inside(make):
     assert SECURITY.items() <= dict(refused.fields).items()
 
 
+async def test_what_is_inside_does_not_come_through_trailers_or_interim_answers_either(make):
+    async def chatty(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 103 Early Hints\r\nX-Mesh-A: 1\r\nLink: </x>\r\n\r\n")
+        await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+        await peer.send(b"0\r\nX-Mesh-A: 1\r\nX-Sum: 2\r\n\r\n")
+
+    rig = await make(script=chatty)
+    client = await rig.client()
+    head = b"POST / HTTP/1.1\r\nHost: shop.example.com\r\nTransfer-Encoding: chunked\r\n\r\n1\r\ny\r\n0\r\n"
+    await client.send(head, b"X-Mesh-A: 1\r\nx_mesh_b: 1\r\nX-Sum: 2\r\n\r\n")
+    hints, reply = await client.reply(), await client.reply()
+    assert (hints.status, hints.fields) == (103, [(b"Link", b"</x>")])
+    assert (reply.body, reply.trailers) == (b"x", [(b"X-Sum", b"2")])
+    (request,) = rig.apps["shop"].requests
+    assert (request.body, request.trailers) == (b"y", [(b"X-Sum", b"2")])
+
+
+def test_names_that_are_seen_do_not_fill_the_memory():
+    from meshsdk_sidecar.gateway import fields
+
+    for number in range(2000):
+        assert fields.cleansed([(b"X-%d" % number, b""), (b"x" * 50 + b"%d" % number, b"")])
+        assert not fields.cleansed([(b"X-Mesh-%d" % number, b"")])
+    assert len(fields._outside) <= 500
+    assert max(map(len, fields._outside)) <= 40
+
+
 async def test_each_header_can_be_turned_off(make):
     off = {"hsts": "off", "frame": "off", "nosniff": "off", "referrer": "off", "hide": []}
     rig = await make(script=answering(ok(fields=b"Server: x\r\n")), headers=off)
