@@ -20,7 +20,7 @@ def run(**changed: str) -> subprocess.CompletedProcess[str]:
     """The README's second line."""
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"} | changed
     words = SECOND.replace("python", sys.executable).split()
-    return subprocess.run(words, cwd=FOLDER, env=environment, capture_output=True, text=True, timeout=55, check=False)
+    return subprocess.run(words, cwd=FOLDER, env=environment, capture_output=True, text=True, timeout=100, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +31,7 @@ def runner():
     return module
 
 
+@pytest.mark.timeout(120)
 def test_node_and_flask_call_each_other_over_mutual_tls_in_one_trace():
     done = run()
     assert done.returncode == 0, done.stdout + done.stderr
