@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from meshsdk.core.events import CallEnded, Event
 from meshsdk.core.plan import Plan
+from meshsdk.identity.contexts import client_context, server_context
+from meshsdk.identity.verify import expecting
 from meshsdk.policy.effective import DEFAULTS
 from meshsdk.server.guard import Guard
 from meshsdk.server.inbound import Intake
@@ -19,8 +23,10 @@ from meshsdk.telemetry.requests import RequestEnded, RequestStarted
 from meshsdk.telemetry.tracing import Tracing
 from meshsdk.testing import StaticDirectory
 from meshsdk.wire.aio.pool import Pools
+from meshsdk.wire.security import Security
 from meshsdk_sidecar.config import Config, LimitsSection, Service, Upstream
 from meshsdk_sidecar.proxy.plane import Parts, Plane
+from tests.identity.certificates import DOMAIN, Pair, issue, material
 from tests.sidecar.proxy.ends import App, Client, Script, echoing, until
 
 # Nothing of chance: retries follow at once, and no instance is set aside unless a test is about that.
@@ -35,6 +41,27 @@ PLAN = replace(
 def plan(**sections: Any) -> Plan:
     """`plan(retries={"attempts": 1})`."""
     return replace(PLAN, **{name: replace(getattr(PLAN, name), **values) for name, values in sections.items()})
+
+
+LISTENERS = {"outbound": "out", "inbound": "in", "upstreams.app:1": "up", "upstreams.web:2": "pair"}
+"""By name, the way that begins there: `pair` leads out and in again, over mutual TLS."""
+
+
+@cache
+def _authority() -> Pair:
+    return issue("ca")
+
+
+@cache
+def web() -> ssl.SSLContext:
+    """How the service shows itself."""
+    return server_context(material("web", _authority()))
+
+
+@cache
+def shop() -> Security:
+    """How a caller does, and whom it expects."""
+    return Security(client_context(material("shop", _authority())), "", expecting("web", {DOMAIN}))
 
 
 class Rig:
@@ -54,7 +81,7 @@ class Rig:
         own: Plan = PLAN,
         limits: dict[str, Any] | None = None,
         guard: Guard | None = None,
-        upstream: bool = False,
+        secured: bool = False,
     ) -> None:
         self.app = App(script)
         self.policy = policy
@@ -64,32 +91,31 @@ class Rig:
         self.faults: list[dict[str, Any]] = []
         self._limits = limits or {}
         self._guard = guard
-        self._upstream = upstream
+        self._secured = secured
         self.clients: list[Client] = []
 
     async def open(self) -> Rig:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: self.faults.append(context))
         await self.app.open()
+        listening = {name: socket.create_server(("127.0.0.1", 0), backlog=4096) for name in LISTENERS}
+        self.ports = {way: listening[name].getsockname()[1] for name, way in LISTENERS.items()}
         self.directory = StaticDirectory(
-            {"app": [self.app.address]}, plan=self.policy, sink=self.events.append, rng=random.Random(7)
+            {"app": [self.app.address], "web": [f"127.0.0.1:{self.ports['in']}"]},
+            plan=self.policy,
+            sink=self.events.append,
+            rng=random.Random(7),
         )
-        tracing = Tracing()
-        self.intake = Intake(clock=time.monotonic, tracing=tracing, sink=self.served.append, guard=self._guard)
-        listening = {name: socket.create_server(("127.0.0.1", 0), backlog=4096) for name in self._listeners()}
-        self.out, self.into = (listening[name].getsockname()[1] for name in ("outbound", "inbound"))
-        upstreams = [Upstream(service="app", port=80)] if self._upstream else []
-        config = Config(
-            service=Service(name="web", port=self.app.port),
-            limits=LimitsSection(**self._limits),
-            upstreams=tuple(upstreams),
-        )
-        self.plane = Plane(config, self._parts())
-        await self.plane.open({config.upstreams[0].name if n == "up" else n: [s] for n, s in listening.items()})
-        self.up = listening["up"].getsockname()[1] if self._upstream else 0
+        self.intake = Intake(clock=time.monotonic, tracing=Tracing(), sink=self.served.append, guard=self._guard)
+        self.plane = Plane(self._config(), self._parts())
+        await self.plane.open({name: [sock] for name, sock in listening.items()})
         return self
 
-    def _listeners(self) -> list[str]:
-        return ["outbound", "inbound"] + ["up"] * self._upstream
+    def _config(self) -> Config:
+        return Config(
+            service=Service(name="web", port=self.app.port),
+            limits=LimitsSection(**self._limits),
+            upstreams=(Upstream(service="app", port=1), Upstream(service="web", port=2)),
+        )
 
     def _parts(self) -> Parts:
         async def ready() -> None:
@@ -97,12 +123,12 @@ class Rig:
 
         return Parts(
             services=self.directory,
-            secure=None,
+            secure=lambda _, service: shop() if self._secured and service == "web" else None,
             generation=lambda: 0,
             ready=ready,
             intake=self.intake,
             own_plan=lambda: self.own,
-            context=lambda: None,
+            context=web if self._secured else lambda: None,
             sink=self.events.append,
         )
 
@@ -115,8 +141,8 @@ class Rig:
         assert self.faults == []
 
     async def client(self, way: str = "out", **options: Any) -> Client:
-        """Connect; `way` is `out`, `in`, or `up` for the port of one upstream."""
-        client = await Client.open({"out": self.out, "in": self.into, "up": self.up}[way], **options)
+        """Connect."""
+        client = await Client.open(self.ports[way], **options)
         self.clients.append(client)
         return client
 
@@ -140,7 +166,7 @@ class Rig:
 
     def idle(self) -> bool:
         """Nothing is held for anybody."""
-        clusters = [self.cluster, *self.plane._egress.values()]
+        clusters = [self.cluster, self.directory.cluster("web"), *self.plane._egress.values()]
         clusters += [self.plane._app] if self.plane._app is not None else []
         return (
             all(cluster.in_flight == 0 and cluster.pending == 0 for cluster in clusters)
@@ -150,10 +176,15 @@ class Rig:
             and all(not busy for busy in self._busy())
         )
 
+    @property
+    def kept(self) -> int:
+        """Connections from the way out to the way in, which are clients' too."""
+        return sum(len(pool._open) for pool in _pools(self.plane.pools) if pool.service == "web")
+
     async def settled(self) -> None:
         """Wait until everybody let go of everything: each client's connection, and each request's."""
         try:
-            await until(lambda: self.idle() and not self.plane._open)
+            await until(lambda: self.idle() and len(self.plane._open) == self.kept)
         except AssertionError:
             raise AssertionError(self.state()) from None
         assert self.faults == []

@@ -156,7 +156,7 @@ async def test_five_thousand_idle_connections(rig) -> None:
     loop = asyncio.get_running_loop()
     for _ in range(50):
         made = await asyncio.gather(
-            *(loop.create_connection(asyncio.Protocol, "127.0.0.1", rig.out) for _ in range(100))
+            *(loop.create_connection(asyncio.Protocol, "127.0.0.1", rig.ports["out"]) for _ in range(100))
         )
         sockets += [transport for transport, _ in made]
     await until(lambda: len(rig.plane._open) == 5000)
@@ -179,7 +179,7 @@ logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 async def main():
     rig = await Rig().open()
-    print(json.dumps({"out": rig.out, "in": rig.into}), flush=True)
+    print(json.dumps({"out": rig.ports["out"], "in": rig.ports["in"]}), flush=True)
     resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
     await asyncio.to_thread(sys.stdin.read)
     for _ in range(200):

@@ -270,7 +270,7 @@ async def test_options_of_a_whole_server(rig) -> None:
 
 
 async def test_http_1_0_without_a_host_is_given_one_where_there_is_one_service(make) -> None:
-    rig = await make(upstream=True)
+    rig = await make()
     for way, host in (("in", b"web"), ("up", b"app")):
         client = await rig.client(way)
         assert (await client.ask(b"GET / HTTP/1.0\r\nX: y\r\n\r\n")).status == 200

@@ -79,7 +79,7 @@ class Proxy:
         self.witnesses = both
         self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         self.recorder = Recorder()
-        self.rig = self._runner.run(Rig(self.recorder.script, upstream=True).open())
+        self.rig = self._runner.run(Rig(self.recorder.script).open())
 
     def close(self) -> None:
         self._runner.run(self.rig.close())

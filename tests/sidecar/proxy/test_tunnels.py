@@ -36,14 +36,15 @@ async def test_upgrade_is_a_tunnel_both_ways(rig, way) -> None:
     assert reply.get(b"x-back") == b"1"
     assert rig.app.requests[0].get(b"upgrade") == b"websocket"
     assert await client.reader.readexactly(26) == b"hello GET /earlyGET /early"
-    assert rig.plane.in_flight == 1
+    assert rig.plane.in_flight == 1 + (way == "pair")
     await client.send(b"x")
     assert await client.reader.readexactly(2) == b"xx"
-    client.writer.write_eof()  # half closed: the other direction goes on
-    assert await _until_end(client) == b"bye"
+    if way != "pair":  # TLS of asyncio cannot be half closed
+        client.writer.write_eof()
+        assert await _until_end(client) == b"bye"
     await client.close()
     await rig.settled()
-    assert len(rig.ended) == (way == "out")
+    assert len(rig.ended) == (way != "in")
     assert not rig.ended or (rig.ended[0].status, rig.ended[0].flag) == (101, "")
 
 
@@ -212,7 +213,7 @@ async def test_connect_to_the_mesh_is_refused_with_words(rig, target: bytes, sta
 
 async def test_connect_to_the_sidecar_itself_would_come_back(rig) -> None:
     client = await rig.client()
-    reply = await client.ask(b"CONNECT localhost:%d HTTP/1.1\r\nHost: x\r\n\r\n" % rig.out)
+    reply = await client.ask(b"CONNECT localhost:%d HTTP/1.1\r\nHost: x\r\n\r\n" % rig.ports["out"])
     assert reply.status == 421
 
 
