@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 import yaml
 
 from meshsdk.testing import StaticDirectory
@@ -22,6 +23,12 @@ from meshsdk_sidecar.proxy.plane import Parts, Plane
 from tests.sidecar.gateway.issuing import Issuer
 from tests.sidecar.proxy.ends import App, Client, Message, Script, echoing, until
 from tests.sidecar.proxy.rig import PLAN
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Every test of this folder runs on both loops, but for those that are marked for one."""
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
 
 ROUTES = [
     {"host": "shop.example.com", "to": "shop"},

@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
 import yaml
 
 from tests.real_consul import free_ports
 from tests.sidecar.conftest import ROOT, environment
+from tests.sidecar.test_modules import ABSENT, OURS_ABSENT, loaded
 
 REFUSED = 'mesh_sidecar_refused_total{mesh_listener="gateway",mesh_reason="target"} 1'
 SNI = {"sni_hostname": "shop.example.com"}
@@ -25,6 +27,7 @@ async def hello(scope, receive, send) -> None:
     await send({"type": "http.response.body", "body": json.dumps(told).encode()})
 
 
+@pytest.mark.asyncio(loop_factories=["asyncio"])
 async def test_a_gateway_serves_and_ends(tmp_path, shared_agent, upstream, issuer, file):
     https, http, admin = free_ports(3)
     listeners = {"https": {"address": "127.0.0.1", "port": https}, "http": {"address": "127.0.0.1", "port": http}}
@@ -81,3 +84,9 @@ def test_a_mistake_ends_the_start_with_2(tmp_path, file):
     )  # fmt: skip
     assert done.returncode == 2
     assert "routes[0].host: no certificate is for other.example.net" in done.stderr
+
+
+def test_nothing_is_loaded_that_serving_does_not_need():
+    found = loaded("meshsdk_sidecar.gateway.__main__, meshsdk_sidecar.gateway.process, uvloop")
+    assert "meshsdk_sidecar.gateway.front" in found
+    assert not found & {*ABSENT, *OURS_ABSENT}
