@@ -48,13 +48,13 @@ class GatewayService(Section):
 class Https(Section):
     """Where clients come in."""
 
-    address: str = setting(kinds.address, "0.0.0.0")
+    address: tuple[str, ...] = setting(outside.addresses, ("0.0.0.0",))
     port: int = setting(kinds.port, 443)
 
     @property
-    def place(self) -> Place:
+    def places(self) -> tuple[Place, ...]:
         """Where it listens."""
-        return Place(self.address, self.port)
+        return tuple(Place(each, self.port) for each in self.address)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,14 +65,14 @@ class Http(Section):
         acme: a folder whose files are shown below `/.well-known/acme-challenge/` (RFC 8555, 8.3).
     """
 
-    address: str = setting(kinds.address, "0.0.0.0")
+    address: tuple[str, ...] = setting(outside.addresses, ("0.0.0.0",))
     port: int = setting(kinds.port, 80)
     acme: str | None = setting(kinds.file, None)
 
     @property
-    def place(self) -> Place:
+    def places(self) -> tuple[Place, ...]:
         """Where it listens."""
-        return Place(self.address, self.port)
+        return tuple(Place(each, self.port) for each in self.address)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,9 +226,10 @@ class GatewayConfig(Section):
 
     def listening(self) -> dict[str, Place]:
         """Every place to listen at, by name."""
-        found = {"listeners.https": self.listeners.https.place, "admin": self.admin.place}
-        if self.listeners.http is not None:
-            found["listeners.http"] = self.listeners.http.place
+        found = {"admin": self.admin.place}
+        for name, listener in (("https", self.listeners.https), ("http", self.listeners.http)):
+            for number, place in enumerate(() if listener is None else listener.places):
+                found[f"{name}[{number}]"] = place
         if self.probes is not None:
             found["probes"] = self.probes.place
         return found

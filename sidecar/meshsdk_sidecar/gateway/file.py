@@ -54,9 +54,9 @@ def _and(covered: set[str] | None, section: CertificateSection) -> set[str] | No
 
 def _places(found: Found) -> Iterator[tuple[Path, Place]]:
     listeners: Listeners = found.get("listeners", Listeners())
-    yield ("listeners", "https"), listeners.https.place
-    if listeners.http is not None:
-        yield ("listeners", "http"), listeners.http.place
+    for name, listener in (("https", listeners.https), ("http", listeners.http)):
+        for place in () if listener is None else listener.places:
+            yield ("listeners", name), place
     yield ("admin",), found.get("admin", Admin()).place
     if probes := found.get("probes"):
         yield ("probes",), probes.place

@@ -45,7 +45,7 @@ class Front:
         self.clients = Clients(config.limits, config.trusted_proxies)
 
     async def open(self, listening: sockets.Sockets) -> None:
-        """Serve at the sockets of `listeners.https` and `listeners.http`."""
+        """Serve at the sockets of `https` and `http`, of which each may have several addresses."""
         config, plane, clients = self._config, self._plane, self.clients
         routes, attire = Routes(config.routes), Attire(config.headers)
         self._entrance = entrance = Entrance(
@@ -56,12 +56,12 @@ class Front:
             clock=plane.clock,
             refused=partial(plane.refused, "gateway"),
         )
-        await self._listen(listening["listeners.https"], entrance.protocol)
+        await self._listen(_of("https", listening), entrance.protocol)
         if config.listeners.http is not None:
             folder = config.listeners.http.acme
             challenges = None if folder is None else Challenges(folder)
             door = RedirectDoor(plane, routes, clients, config.listeners.https.port, challenges)
-            await self._listen(listening["listeners.http"], self._guests(door, None))
+            await self._listen(_of("http", listening), self._guests(door, None))
 
     def stop(self) -> None:
         """Accept no more; whoever came in stays."""
@@ -81,6 +81,10 @@ class Front:
         loop = asyncio.get_running_loop()
         for sock in listening:
             self._servers.append(await loop.create_server(make, sock=sock, backlog=sockets.BACKLOG))
+
+
+def _of(name: str, listening: sockets.Sockets) -> list[socket.socket]:
+    return [each for place, opened in listening.items() if place.partition("[")[0] == name for each in opened]
 
 
 def _sizes(limits: GatewayLimits) -> RequestLimits:

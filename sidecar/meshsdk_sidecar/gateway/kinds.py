@@ -9,10 +9,11 @@ from typing import Any
 
 from meshsdk.core.paths import check_path
 from meshsdk.policy.durations import seconds
-from meshsdk_sidecar.kinds import Read, text
+from meshsdk_sidecar.kinds import Read, address, text
 
 __all__ = [
     "Network",
+    "addresses",
     "field_names",
     "field_value",
     "host",
@@ -32,6 +33,15 @@ _LONG = re.compile(r"([0-9]{1,4})(d|y)")
 _DAY = 86_400
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VALUE = re.compile(r"[!-~]([ -~]*[!-~])?")
+
+
+def addresses(value: Any) -> tuple[str, ...]:
+    """An address of this machine, or several: that of IPv4 and that of IPv6 are two."""
+    if not isinstance(value, list):
+        return (address(value),)
+    if not value:
+        raise ValueError('write an address, or several, such as ["0.0.0.0", "::"]')
+    return tuple(address(item) for item in value)
 
 
 def host(value: Any) -> str:
