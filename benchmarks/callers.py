@@ -13,9 +13,9 @@ import httpx2
 
 from benchmarks.servers import Stage, identity
 from meshsdk.client import AsyncMeshTransport, MeshTransport, async_client, client
-from meshsdk.identity.securing import TLS_META, Securing
 from meshsdk.core.model import Endpoint, Snapshot
 from meshsdk.core.plan import Plan
+from meshsdk.identity.securing import TLS_META, Securing
 from meshsdk.policy.effective import DEFAULTS
 from meshsdk.telemetry.access_log import AccessLog
 from meshsdk.telemetry.context import Inbound, current

@@ -14,10 +14,10 @@ class Pooling:
     Attributes:
         keep_alive: seconds an idle connection is kept. uvicorn and Node close theirs after 5; below that, we rarely
             write to one that is just closing.
-        keep_secured: the same for a connection secured by mutual TLS. The other end is of a mesh and keeps it for minutes
-            (ours 75 s, Envoy an hour), and another handshake costs both ends milliseconds of CPU.
-        dials: connections to one endpoint that are opened at the same time. More handshakes at once come no sooner: each
-            takes its share of the CPU, and under load all of them take longer than they may.
+        keep_secured: the same for a connection secured by mutual TLS. The other end is of a mesh and keeps it for
+            minutes (ours 75 s, Envoy an hour), and another handshake costs both ends milliseconds of CPU.
+        dials: connections to one endpoint that are opened at the same time. More handshakes at once come no sooner:
+            each takes its share of the CPU, and under load all of them take longer than they may.
         max_age: seconds after which a connection is not used again, so that what a load balancer or a changed
             certificate decides reaches long-lived connections too.
         max_pending: sends that may wait for a connection; the core's own bound comes first in a meshed call.

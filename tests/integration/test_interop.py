@@ -19,8 +19,8 @@ import httpx
 import pytest
 
 from meshsdk import Mesh
-from meshsdk.identity.securing import TLS_META, Securing
 from meshsdk.core.model import Endpoint, TransportFailure
+from meshsdk.identity.securing import TLS_META, Securing
 from meshsdk.wire.aio import AsyncioEngine
 from meshsdk.wire.engine import Request
 from meshsdk.wire.security import Security
