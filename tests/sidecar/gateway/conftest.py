@@ -67,7 +67,7 @@ class Rig:
         self.certificates = Certificates(self.config.certificates)
         self.plane = Plane(self.config.sidecar(), self._parts(directory))
         self.front = Front(self.config, self.plane, self.certificates)
-        listening = {name: [socket.create_server(("127.0.0.1", 0))] for name in ("https[0]", "http[0]")}
+        listening = {name: [socket.create_server(("127.0.0.1", 0))] for name in ("https", "http")}
         self.https, self.http = (each[0].getsockname()[1] for each in listening.values())
         await self.plane.open({})
         await self.front.open(listening)

@@ -28,7 +28,7 @@ def test_what_is_left_out(tmp_path, file):
     del file["listeners"]
     config = read(tmp_path, yaml.safe_dump(file))
     assert {name: str(place) for name, place in config.listening().items()} == {
-        "https[0]": "0.0.0.0:443",
+        "https": "0.0.0.0:443",
         "admin": "127.0.0.1:15000",
     }
     file["listeners"] = {"http": {"address": ["0.0.0.0", "::"]}}

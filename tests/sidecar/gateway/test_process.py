@@ -37,7 +37,7 @@ async def test_a_gateway_serves_and_ends(tmp_path, shared_agent, upstream, issue
         process = _started(tmp_path, shared_agent)
         try:
             async with httpx.AsyncClient(trust_env=False, verify=issuer.client()) as client:
-                await _until_ready(client, admin, process)
+                await _until(client, admin, process, 200)
                 found = await client.get(f"https://127.0.0.1:{https}/x", extensions=SNI)
                 assert found.json()["x-forwarded-for"] == "127.0.0.1"
                 assert found.headers["strict-transport-security"] == "max-age=31536000"
@@ -48,7 +48,8 @@ async def test_a_gateway_serves_and_ends(tmp_path, shared_agent, upstream, issue
                 assert [line for line in metrics.splitlines() if "refused" in line and '"gateway"' in line] == [REFUSED]
                 (shop, _) = (await client.get(f"http://127.0.0.1:{admin}/certs")).json()["public"]
                 assert shop["hosts"] == ["shop.example.com", "www.example.com"]
-            process.send_signal(signal.SIGTERM)
+                process.send_signal(signal.SIGTERM)
+                await _until(client, admin, process, 503)
             assert await asyncio.to_thread(process.wait, 15) == 0
             assert "Traceback" not in (tmp_path / "gateway.log").read_text()
         finally:
@@ -63,12 +64,12 @@ def _started(folder: Path, consul: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-P", *words], env=env, cwd=ROOT, stderr=log)
 
 
-async def _until_ready(client: httpx.AsyncClient, admin: int, process: subprocess.Popen[bytes]) -> None:
+async def _until(client: httpx.AsyncClient, admin: int, process: subprocess.Popen[bytes], ready: int) -> None:
     async with asyncio.timeout(10):
         while True:
             assert process.poll() is None, "it has ended"
             try:
-                if (await client.get(f"http://127.0.0.1:{admin}/ready")).status_code == 200:
+                if (await client.get(f"http://127.0.0.1:{admin}/ready")).status_code == ready:
                     return
             except httpx.TransportError:
                 pass
