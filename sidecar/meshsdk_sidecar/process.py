@@ -82,8 +82,6 @@ class Sidecar:
         self._plane = self._workers or Plane(config, self._mesh.parts())
         if isinstance(self._plane, Plane):
             self._mesh.metrics.observe_gauges(self._plane.readings)
-        if isinstance(self._plane, Plane):
-            self._mesh.metrics.observe_gauges(self._plane.readings)
         self._stop = asyncio.Event()
         self._drained: asyncio.Task[None] | None = None
         self._presence: Presence | None = None
