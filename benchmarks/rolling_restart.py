@@ -16,7 +16,6 @@ import argparse
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -29,7 +28,7 @@ import httpx
 
 from meshsdk import Mesh
 from meshsdk_registry import Consul, Health
-from tests.real_consul import RealConsul
+from tests.real_consul import RealConsul, free_ports
 
 APPS = Path(__file__).parent / "apps"
 AWAY = 1.0  # seconds between the end of an instance and its next start
@@ -45,12 +44,11 @@ class Fleet:
     processes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for _ in range(3):
-            port = free_port()
+        *uvicorns, gunicorn = free_ports(4)
+        for port in uvicorns:
             self.commands[port] = ["uvicorn", "shop_fastapi:app", "--port", str(port), "--log-level", "warning"]
-        port = free_port()
-        bind = f"127.0.0.1:{port}"
-        self.commands[port] = ["gunicorn", "shop_flask:app", "--bind", bind, "--workers", "4", "--threads", "4"]
+        bind = f"127.0.0.1:{gunicorn}"
+        self.commands[gunicorn] = ["gunicorn", "shop_flask:app", "--bind", bind, "--workers", "4", "--threads", "4"]
 
     def start(self, port: int) -> None:
         environment = os.environ | {
@@ -188,12 +186,6 @@ def report(number: signal.Signals, outcome: Outcome) -> int:
     for text, count in outcome.failed.most_common(5):
         print(f"  {count} × {text}")
     return failed
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import socket
 import subprocess
 import time
@@ -11,6 +13,8 @@ from pathlib import Path
 from typing import Self
 
 __all__ = ["BINARY", "RealConsul", "free_ports"]
+
+_chance = random.SystemRandom()  # hypothesis seeds the ordinary one, alike in every process
 
 BINARY = Path(__file__).parent.parent / ".cache/consul/usr/bin/consul"
 
@@ -64,9 +68,24 @@ class RealConsul:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on now."""
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
+    """Ports nobody listens on now, and for each one, 10,000 above it, which is the mesh's own beside an application's.
+
+    Both lie below those that the system gives to outgoing connections: one of them could take a port before its server
+    does. Test processes that run side by side choose among different ones.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 4
+    among = range(11_000 + 2_500 * worker, 13_500 + 2_500 * worker)
+    found: list[int] = []
+    while len(found) < count:
+        port = _chance.choice(among)
+        if port not in found and _is_free(port) and _is_free(port + 10_000):
+            found.append(port)
+    return found
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
