@@ -63,7 +63,7 @@ Run = asyncio.AbstractEventLoop | TrioRun
 def running() -> Run:
     """The loop or the run this is called in; raises RuntimeError where there is neither."""
     trio = sys.modules.get("trio")
-    if trio is not None:
+    if hasattr(trio, "lowlevel"):  # else it is not imported, or another thread is about to
         try:
             return TrioRun(trio)  # asked first: as a guest, trio runs inside a loop of asyncio
         except RuntimeError:

@@ -51,9 +51,12 @@ class WireCarrier:
         self._engine = AsyncioEngine(secure=lambda *_: security)
         self._timeout = timeout
         self._connections = connections
+        self._closed = False
 
     async def send(self, method: str, url: str, fields: Mapping[str, str], body: bytes, *, patience: float) -> Answered:
         """See `meshsdk_registry.carrier.Carrier`."""
+        if self._closed:
+            raise RuntimeError("this client of Consul is closed")
         parts = urlsplit(url)
         steps = _Steps()
         sent = [(b"Host", parts.netloc.encode()), (b"Accept-Encoding", b"identity"), (b"User-Agent", b"meshsdk")]
@@ -71,7 +74,8 @@ class WireCarrier:
         return Answered(reply.status, Fields(list(reply.headers)), text)
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close all connections; nothing is sent after that."""
+        self._closed = True
         await self._engine.aclose()
 
     def _bounds(self, patience: float) -> Bounds:
@@ -104,8 +108,8 @@ class _Steps:
         self._answered = False
 
     async def __call__(self, event: str, _facts: Mapping[str, Any]) -> None:
-        if event == "connection.connect_tcp.complete":
-            self._fresh = True
+        if event in {"connection.connect_tcp.complete", "connection.connect_tcp.failed"}:
+            self._fresh = True  # or it was opened, and closed before it could be used
         elif event == "http11.receive_response_headers.complete":
             self._answered = True
 

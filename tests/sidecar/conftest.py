@@ -20,6 +20,7 @@ import pytest
 
 from meshsdk_registry import Consul, Registration
 from meshsdk_registry.agent import running_agent
+from meshsdk_registry.transport import carry_by
 from tests.real_consul import free_ports
 from tests.sidecar.listener import listening
 
@@ -163,3 +164,10 @@ def upstream(shared_agent):
 async def told(writer: asyncio.StreamWriter, text: bytes) -> None:
     writer.write(text)
     await writer.drain()
+
+
+@pytest.fixture(autouse=True)
+def carried_as_before() -> Iterator[None]:
+    """A sidecar's mesh in this process decides what carries requests to Consul: not in other tests."""
+    yield
+    carry_by(None)
