@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 
@@ -103,8 +104,8 @@ async def test_who_turned_is_told_and_none_needs_no_look():
 
 
 async def answering(text: bytes, check: HealthCheck, *, path: str = "") -> str:
-    """Look at a server that says `text` to whatever it is asked."""
-    seen = []
+    """Look at a server that says `text` to whatever it is asked, and wait until it has hung up."""
+    seen, hung_up = [], asyncio.Event()
 
     async def serve(reader, writer):
         if text != b"(silence)":
@@ -113,11 +114,15 @@ async def answering(text: bytes, check: HealthCheck, *, path: str = "") -> str:
         else:
             await reader.read()
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        hung_up.set()
 
     server = await asyncio.start_unix_server(serve, path) if path else await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         place = Place(socket=path) if path else Place("127.0.0.1", server.sockets[0].getsockname()[1])
         found = await look(place, check)
+        await hung_up.wait()
     assert all(b"GET /healthz HTTP/1.1\r\nHost: " in request for request in seen)
     return found.replace(str(place), "HERE")
 

@@ -157,14 +157,15 @@ def test_the_first_crash_costs_no_pause_and_later_ones_double_it():
 
 
 async def test_a_process_that_ends_before_it_has_begun_is_noticed(monkeypatch):
-    lost: list[Post] = []
-    post = Post({}, lambda *_: None, lost.append)
+    lost: asyncio.Queue[Post] = asyncio.Queue()
+    post = Post({}, lambda *_: None, lost.put_nowait)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     await post.start(BEGIN)
     with pytest.raises(ConnectionError, match="has ended"):
         await post.do("open", ["outbound"])
-    assert lost == [post]
     assert await post.ended() == 1
+    assert await lost.get() is post, "told by the loop, soon after who asked was told"
+    assert lost.empty()
 
 
 async def test_one_that_is_not_there_does_nothing():
