@@ -8,11 +8,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,6 +121,20 @@ def end(sidecar: Sidecar) -> int:
     return sidecar.process.wait(15)
 
 
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """A folder whose unix sockets have short names: 108 bytes hold one, less than pytest's own folders may take."""
+    with tempfile.TemporaryDirectory(prefix="mesh-", dir="/tmp", ignore_cleanup_errors=True) as found:
+        yield Path(found)
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """The test's own, in place of pytest's: processes have their runtime folders in it."""
+    with short_folder() as found:
+        yield found
+
+
 @pytest.fixture(scope="session")
 def shared_agent() -> Iterator[str]:
     with running_agent() as agent:
@@ -127,13 +142,14 @@ def shared_agent() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def sidecar(shared_agent, tmp_path_factory) -> Iterator[Sidecar]:
-    found = start(tmp_path_factory.mktemp("sidecar"), shared_agent, "name: legacy")
-    try:
-        found.until_ready()
-        yield found
-    finally:
-        end(found)
+def sidecar(shared_agent) -> Iterator[Sidecar]:
+    with short_folder() as folder:
+        found = start(folder, shared_agent, "name: legacy")
+        try:
+            found.until_ready()
+            yield found
+        finally:
+            end(found)
 
 
 @dataclass

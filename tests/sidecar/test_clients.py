@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.sidecar.clients import BIG, in_thread, serving, way_to
+from tests.sidecar.conftest import short_folder
 from tests.wire.real_servers import CACHE, binary
 
 SENT = b"0123456789abcdef" * 65536  # 1 MiB, more than any buffer on the way
@@ -19,8 +20,8 @@ DIGEST = hashlib.sha256(SENT).hexdigest()
 
 
 @pytest.fixture(scope="module")
-def way(shared_agent, tmp_path_factory):
-    with in_thread(serving) as app, way_to(app, shared_agent, tmp_path_factory.mktemp("clients")) as found:
+def way(shared_agent):
+    with in_thread(serving) as app, short_folder() as folder, way_to(app, shared_agent, folder) as found:
         yield found
 
 

@@ -12,6 +12,7 @@ from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.sidecar.clients import in_thread, way_to
+from tests.sidecar.conftest import short_folder
 
 connect = partial(connect_directly, subprotocols=["chat"], max_size=None, proxy=None)
 LARGE = bytes(range(256)) * 8192  # 2 MiB
@@ -34,8 +35,8 @@ def echo(port: int) -> serve:
 
 
 @pytest.fixture(scope="module")
-def way(shared_agent, tmp_path_factory):
-    with in_thread(echo) as app, way_to(app, shared_agent, tmp_path_factory.mktemp("websockets")) as found:
+def way(shared_agent):
+    with in_thread(echo) as app, short_folder() as folder, way_to(app, shared_agent, folder) as found:
         yield found
 
 
