@@ -25,6 +25,8 @@ async def upload(
         if expects:
             await reply.told_to_go_on(connection, CONTINUE_WITHIN)
             if reply.status:
+                connection.last = True  # the server may wait for the body still: nothing else may follow the head
+                connection.uploaded()
                 return
         if isinstance(body, bytes):
             writer = BodyWriter(length)
