@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,8 @@ from meshsdk.telemetry.propagate import (
     parse_tracestate,
     trim_baggage,
 )
+
+pytestmark = pytest.mark.no_cover  # covered by the unit tests; tracing makes it several times as slow
 
 hexadecimal = st.text("0123456789abcdef", min_size=1, max_size=34)
 near_traceparents = st.builds("-".join, st.lists(hexadecimal | st.sampled_from(["00", "ff", "01"]), max_size=6))

@@ -108,7 +108,7 @@ class Server:
         self.port = self._socket.getsockname()[1]
         self.go_on = threading.Event()
         self._stopped = threading.Event()
-        self._open: set[socket.socket] = set()
+        self._open: set[Peer] = set()
         self._threads: list[threading.Thread] = []
         self._accepting = threading.Thread(target=self._accept, daemon=True)
         self._accepting.start()
@@ -130,9 +130,9 @@ class Server:
 
     def drop_connections(self) -> None:
         """Close every open connection, as a restarting server does."""
-        for sock in tuple(self._open):
+        for peer in tuple(self._open):
             with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+                socket.socket.shutdown(peer.sock, socket.SHUT_RDWR)  # which under TLS is another than was accepted
 
     @property
     def open_connections(self) -> int:
@@ -145,16 +145,17 @@ class Server:
             except OSError:
                 return
             self.connections += 1
-            self._open.add(sock)
-            thread = threading.Thread(target=self._serve, args=(sock,), daemon=True)
+            peer = Recording(sock, self._stopped, self)
+            self._open.add(peer)
+            thread = threading.Thread(target=self._serve, args=(peer,), daemon=True)
             self._threads.append(thread)
             thread.start()
 
-    def _serve(self, sock: socket.socket) -> None:
-        with sock, contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.script(Recording(sock, self._stopped, self))
-        self._open.discard(sock)
+    def _serve(self, peer: Recording) -> None:
+        with peer.sock, contextlib.suppress(OSError):
+            peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.script(peer)
+        self._open.discard(peer)
 
 
 class Recording(Peer):
