@@ -75,7 +75,7 @@ def environment(tmp: Path, consul: str) -> dict[str, str]:
         "MESH_RUNTIME_DIR": str(tmp / "run"),
         "CONSUL_HTTP_ADDR": consul,
         "MESH_FIRST_WAIT": "0.5",
-        "MESH_DRAIN_WAIT": "0.5",
+        "MESH_DRAIN_WAIT": "0.1",
     }
 
 
@@ -100,7 +100,7 @@ def start(
     free = free_ports(3)
     out, admin, inbound = outbound or free[0], admin or free[1], inbound or free[2]
     lines = [f"service: {{{service}}}", f"outbound: {{port: {out}}}", f"admin: {{port: {admin}}}"]
-    lines += [f"inbound: {{address: 127.0.0.1, port: {inbound}}}", more or "drain: {app: 500ms}"]
+    lines += [f"inbound: {{address: 127.0.0.1, port: {inbound}}}", more or "drain: {app: 200ms}"]
     (tmp / "sidecar.yaml").write_text("\n".join(lines))
     log = tmp / "sidecar.log"
     words = ["-c", str(tmp / "sidecar.yaml"), *(["--exec", "--", *command] if command else [])]

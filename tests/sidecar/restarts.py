@@ -18,7 +18,7 @@ from tests.sidecar.listener import listening
 
 __all__ = ["app", "called", "hello", "load", "running", "successor", "until_ended"]
 
-RATE = 100  # requests per second in each direction
+RATE = 50  # requests per second in each direction
 
 
 async def hello(scope, receive, send) -> None:

@@ -125,7 +125,7 @@ async def test_sigterm_drains_and_the_apps_own_calls_go_on_until_it_has_gone(tmp
     """Callers are told, the instance leaves, and the way out stays open for as long as the app's port is."""
     port = free_ports(1)[0]
     answered, states = 0, set()
-    more = {"more": "drain: {app: 20s}"}
+    more = {"more": "drain: {wait: 500ms, app: 20s}"}
     async with Consul(dev_agent.url) as consul, served(consul, hello), httpx.AsyncClient(trust_env=False) as http:
         app = socket.create_server(("127.0.0.1", port))
         with begun(tmp_path, dev_agent.url, f"name: legacy, port: {port}", **more) as sidecar:
@@ -321,14 +321,13 @@ def _ended(log: str) -> bool:
 # --- starts that cannot be ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["outbound", "admin"])
-def test_a_taken_port_is_said_with_what_to_write(tmp_path, dev_agent, name):
+def test_a_taken_port_is_said_with_what_to_write(tmp_path, dev_agent):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken = listener.getsockname()[1]
-        sidecar = start(tmp_path, dev_agent.url, "name: legacy", **{name: taken})
+        sidecar = start(tmp_path, dev_agent.url, "name: legacy", admin=taken)
         assert sidecar.process.wait(15) == 2
     said = sidecar.log.read_text()
-    assert f"cannot listen at 127.0.0.1:{taken}: Address already in use; write another {name}.port" in said
+    assert f"cannot listen at 127.0.0.1:{taken}: Address already in use; write another admin.port" in said
     assert "Traceback" not in said
 
 

