@@ -10,7 +10,7 @@ from meshsdk.telemetry import catalogue
 from meshsdk.telemetry.instruments import Counter, Family, Histogram
 from meshsdk.telemetry.prometheus import expose, merge
 
-pytestmark = pytest.mark.no_cover  # covered by the unit tests; tracing makes it several times as slow
+pytestmark = pytest.mark.no_cover  # covered by the unit tests; tracing would only slow it down
 
 labels = st.tuples(st.text(max_size=8), st.text('\\"\n{},= \r\x85', max_size=5))
 durations = st.integers(0, 100)  # whole seconds, so that sums do not depend on their order

@@ -15,7 +15,7 @@ from meshsdk.telemetry.propagate import (
     trim_baggage,
 )
 
-pytestmark = pytest.mark.no_cover  # covered by the unit tests; tracing makes it several times as slow
+pytestmark = pytest.mark.no_cover  # covered by the unit tests; tracing would only slow it down
 
 hexadecimal = st.text("0123456789abcdef", min_size=1, max_size=34)
 near_traceparents = st.builds("-".join, st.lists(hexadecimal | st.sampled_from(["00", "ff", "01"]), max_size=6))

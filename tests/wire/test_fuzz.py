@@ -32,7 +32,7 @@ from tests.wire.scripted import Peer, Server, eventually
 LONG = settings.get_current_profile_name() == "long"
 pytestmark = [
     pytest.mark.timeout(0 if LONG else 300),  # a failure takes a while to be made small
-    pytest.mark.no_cover,  # what is covered here is covered by unit tests; tracing makes it four times as slow
+    pytest.mark.no_cover,  # what is covered here is covered by unit tests; tracing would only slow it down
 ]
 CUTS = st.lists(st.integers(0, 1 << 17), max_size=5)
 
@@ -143,7 +143,7 @@ def in_any_pieces(data: bytes, method: str, cuts: list[int]) -> Read | Refused:
     return whole
 
 
-@bounded(150)
+@bounded(80)
 @given(exchange=exchanges(), cuts=CUTS)
 def test_valid_replies_are_read_as_they_are_meant(exchange: Exchange, cuts: list[int]) -> None:
     found = in_any_pieces(exchange.data, exchange.method, cuts)

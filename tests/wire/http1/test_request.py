@@ -240,7 +240,7 @@ def by_httptools(data: bytes) -> tuple[bytes, bytes, list[tuple[bytes, bytes]], 
     return parser.get_method(), parsed.target, parsed.fields, parsed.body
 
 
-@pytest.mark.no_cover  # covered above; tracing makes it five times as slow
+@pytest.mark.no_cover  # covered above; tracing would only slow it down
 @settings(max_examples=200, deadline=None, derandomize=True, database=None)
 @given(method=methods, target=targets, given_=fields, body=bodies, framing=framings)
 def test_servers_read_the_request_that_was_written(
@@ -254,7 +254,7 @@ def test_servers_read_the_request_that_was_written(
         assert (got_method, got_target, plain, got_body) == (method.encode(), target, expected, body)
 
 
-@pytest.mark.no_cover  # covered above; tracing makes it five times as slow
+@pytest.mark.no_cover  # covered above; tracing would only slow it down
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(
     method=st.text(max_size=8),

@@ -24,7 +24,7 @@ from tests.wire.http1.reading import cut
 LONG = settings.get_current_profile_name() == "long"
 pytestmark = [
     pytest.mark.timeout(0 if LONG else 300),  # a failure takes a while to be made small
-    pytest.mark.no_cover,  # what is covered here is covered by unit tests; tracing makes it four times as slow
+    pytest.mark.no_cover,  # what is covered here is covered by unit tests; tracing would only slow it down
 ]
 CUTS = st.lists(st.integers(0, 1 << 17), max_size=5)
 
@@ -152,7 +152,7 @@ def lowered(fields: Fields) -> Fields:
 # --- the tests ----------------------------------------------------------------------------------------
 
 
-@bounded(100)
+@bounded(50)
 @given(sent=sendings(), cuts=CUTS)
 def test_valid_requests_are_read_as_they_are_meant(sent: Sent, cuts: list[int]) -> None:
     found = in_any_pieces(sent.data, cuts)
@@ -160,7 +160,7 @@ def test_valid_requests_are_read_as_they_are_meant(sent: Sent, cuts: list[int]) 
     compare(found, sent.data)
 
 
-@bounded(250)
+@bounded(80)
 @given(sent=damaged(), cuts=CUTS)
 @example(
     Sent(b"GET / HTTP/1.1\r\nUpgrade: x\r\nConnection: close\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), []
