@@ -112,5 +112,5 @@ async def until_ended(process, consul, seen) -> None:
         while process.poll() is None:
             found = (await consul.instances("legacy")).value
             seen |= {each.health for each in found} or {None}
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
     assert process.returncode == 0
