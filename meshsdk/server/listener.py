@@ -80,8 +80,9 @@ class Listener:
         self._addresses = (host,) if host else ("0.0.0.0", "::")
         self.port = port
         self._sockets: list[socket.socket] = []
-        self._tasks: list[asyncio.Task[None]] = []
-        self._greeted: dict[asyncio.Task[None], None] = {}  # in the order they came
+        self._pauses: list[asyncio.TimerHandle] = []
+        self._greeted: dict[asyncio.Task[None], socket.socket | None] = {}  # in the order they came
+        self._loop: asyncio.AbstractEventLoop
 
     @property
     def unfinished(self) -> int:
@@ -108,15 +109,16 @@ class Listener:
         except OSError:
             self._let_go()
             raise
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._accept(listening)) for listening in self._sockets]
+        self._loop = asyncio.get_running_loop()
+        for listening in self._sockets:
+            self._loop.add_reader(listening, self._accept, listening)
 
     async def stop(self) -> None:
         """Take no more connections; those that there are go on."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for pause in self._pauses:
+            pause.cancel()
         for listening in self._sockets:
+            self._loop.remove_reader(listening)
             self._greet_waiting(listening)  # who was told of this port a moment ago is not hung up on
         self._let_go()
 
@@ -148,17 +150,18 @@ class Listener:
             listening.close()
         self._sockets = []
 
-    async def _accept(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                connection, _ = await loop.sock_accept(listening)
-            except OSError as error:
-                if error.errno in _NO_DESCRIPTORS:
-                    log.error("no connection can be accepted on port %d: %s", self.port, error.strerror)
-                    await asyncio.sleep(_PAUSE)
-                continue  # anything else is a caller who has gone already
-            self._greet(connection)
+    def _accept(self, listening: socket.socket) -> None:
+        """Take one who waits. No task does this: one that is cancelled may have been given a connection already."""
+        try:
+            connection, _ = listening.accept()
+        except OSError as error:
+            if error.errno in _NO_DESCRIPTORS:
+                log.error("no connection can be accepted on port %d: %s", self.port, error.strerror)
+                self._loop.remove_reader(listening)
+                again = self._loop.call_later(_PAUSE, self._loop.add_reader, listening, self._accept, listening)
+                self._pauses = [pause for pause in self._pauses if pause.when() > self._loop.time()] + [again]
+            return  # anything else is a caller who has gone already
+        self._greet(connection)
 
     def _greet_waiting(self, listening: socket.socket) -> None:
         with contextlib.suppress(OSError):  # at the latest that nobody waits
@@ -168,20 +171,28 @@ class Listener:
     def _greet(self, connection: socket.socket) -> None:
         if len(self._greeted) >= WAITING:
             oldest = next(iter(self._greeted))
-            del self._greeted[oldest]
             oldest.cancel()
+            self._forget(oldest)
         connection.setblocking(False)
-        task = asyncio.get_running_loop().create_task(self._let_in(connection))
-        self._greeted[task] = None
-        task.add_done_callback(self._forget)
+        task = self._loop.create_task(self._let_in(connection))
+        self._greeted[task] = connection
+        task.add_done_callback(self._ended)
 
     def _forget(self, task: asyncio.Task[None]) -> None:
-        self._greeted.pop(task, None)
+        untouched = self._greeted.pop(task, None)
+        if untouched is not None:  # it was cancelled before its first step
+            untouched.close()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._forget(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a connection could not be taken", exc_info=error)
 
     async def _let_in(self, connection: socket.socket) -> None:
-        loop, kept = asyncio.get_running_loop(), False
+        loop, kept = self._loop, False
+        task = asyncio.current_task()
+        if task in self._greeted:
+            self._greeted[task] = None  # closed here from now on
         try:
             async with asyncio.timeout(HANDSHAKE):
                 first = await _first_byte(connection)
