@@ -456,9 +456,7 @@ COSTLY = {
 
 @pytest.mark.parametrize("name", COSTLY)
 def test_no_bytes_cost_much(name: str) -> None:
-    """A twentieth of a second at most, mostly; no expression takes the square of the bytes (3.7 s for spaces, once, on an
-    idle machine and without coverage).
-    """
+    """A twentieth of a second at most, mostly; no expression takes the square of the bytes (3.7 s for spaces, once)."""
     start = time.process_time()
     ask(COSTLY[name])
     assert time.process_time() - start < 3.0
