@@ -24,7 +24,7 @@ check: .venv/bench.stamp
 
 unit: .venv/dev.stamp .cache/consul/usr/bin/consul $(SERVERS) $(CLIENTS)
 	$(BIN)/coverage erase
-	$(BIN)/pytest --numprocesses 3 --dist loadfile --cov --cov-report= $(PYTEST)
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --reruns 2 --cov --cov-report= $(PYTEST)
 	$(BIN)/coverage report --skip-covered
 	$(BIN)/coverage report --include='meshsdk/core/*,meshsdk/policy/*' --fail-under=95 --format=total
 
