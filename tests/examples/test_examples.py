@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -84,8 +85,9 @@ async def test_they_find_and_call_each_other(dev_agent, tmp_path):
                 await _registered(consul, service)
             answer = await http.get(f"http://127.0.0.1:{checkout}/buy/7", timeout=10)
             assert answer.json() == {"order": 7, "payment": {"order": 7, "charged": 107, "by": payments}}
-            ready = await http.get(f"http://127.0.0.1:{payments}/-/mesh/ready")
-            assert ready.text == "ready\n"
+            async with asyncio.timeout(15):  # it is, once the mesh's callers can come in
+                while (await http.get(f"http://127.0.0.1:{payments}/-/mesh/ready")).text != "ready\n":
+                    await asyncio.sleep(0.1)
         for service in ("checkout", "payments"):
             assert (await consul.instances(service)).value == (), "SIGTERM takes a service out of Consul"
 
