@@ -86,7 +86,7 @@ async def test_they_find_and_call_each_other(dev_agent, tmp_path):
             answer = await http.get(f"http://127.0.0.1:{checkout}/buy/7", timeout=10)
             assert answer.json() == {"order": 7, "payment": {"order": 7, "charged": 107, "by": payments}}
             async with asyncio.timeout(15):  # it is, once the mesh's callers can come in
-                while (await http.get(f"http://127.0.0.1:{payments}/-/mesh/ready")).text != "ready\n":
+                while (await http.get(f"http://127.0.0.1:{payments}/-/mesh/ready")).text != "ready\n":  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
         for service in ("checkout", "payments"):
             assert (await consul.instances(service)).value == (), "SIGTERM takes a service out of Consul"
