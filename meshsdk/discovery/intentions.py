@@ -219,11 +219,10 @@ class OwnIntentions:
             )  # fmt: skip
 
     def _learned(self) -> None:
-        """Consul told something of it."""
+        """Consul told something of it; entries without their default, remembered, would let in whom it denies."""
         self._publish()
-        if self._answered:
-            self._keeper.mark(self.name)
         if self._answered and self._default_answered:
+            self._keeper.mark(self.name)
             self._known = True
             self._gate.open()
 

@@ -80,11 +80,19 @@ async def test_http2(colour: Colour, serve: Serve) -> None:
 
 
 async def test_many_calls_on_one_connection(colour: Colour, serve: Serve) -> None:
+    """At once, where that can be: httpcore's blocking HTTP/2 sends the heads of two threads in any order, and a stream
+    that comes after a later one is an error of the connection (RFC 9113, 5.1.1).
+    """
     server = serve(Http2(lambda stream: stream.reply(200)))
     mesh = Mesh(server)
+    at_once = 1 if isinstance(colour, Blocking) else 12
     async with http2(colour).client(mesh) as http:
         await http.get(URL)
-        replies = await asyncio.gather(*(http.get(URL) for _ in range(12)))
+        replies = [
+            response
+            for _ in range(12 // at_once)
+            for response in await asyncio.gather(*(http.get(URL) for _ in range(at_once)))
+        ]
     assert {response.status_code for response in replies} == {200}
     assert server.connections == 1
     mesh.assert_at_rest()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import socket
 import stat
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,6 +151,35 @@ async def test_what_was_known_last_holds_at_a_start_without_consul(background: B
             await consul.put_intention("billing", "shop", "allow")
         await until(lambda: allows(second, PEER.replace("checkout", "billing")))
         second.close()
+
+
+async def test_nothing_is_remembered_before_the_default_is_known(
+    background: Background, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entries without it would say "allow" at the next start, where Consul says "deny"."""
+    asked, tell = threading.Event(), threading.Event()
+    agent_info = Consul.agent_info
+
+    async def late(consul: Consul) -> Any:
+        asked.set()
+        await asyncio.to_thread(tell.wait, 10)
+        return await agent_info(consul)
+
+    monkeypatch.setattr(Consul, "agent_info", late)
+    monkeypatch.setattr("meshsdk.discovery.keeper.PAUSE", 0.01)
+    file = tmp_path / "state" / "shop.intentions.json"
+    with running_agent(intention_default="deny") as agent:
+        async with Consul(agent.url) as consul:
+            await consul.put_intention("checkout", "shop", "allow")
+        intentions = following(agent, background, state_dir=tmp_path / "state")
+        await until(lambda: intentions.current() is not None)
+        await until(asked.is_set)
+        await asyncio.sleep(0.1)
+        assert not file.exists()
+        tell.set()
+        await until(file.exists)
+        assert json.loads(file.read_text())["intentions"]["default"] == "deny"
+        intentions.close()
 
 
 async def test_a_damaged_memory_is_none(background: Background, tmp_path: Path, caplog: Any, unused_port: int) -> None:
