@@ -19,6 +19,7 @@ from meshsdk.identity.contexts import consul_context
 from meshsdk.identity.holder import Identity
 from meshsdk.identity.providers.consul import ConsulProvider
 from meshsdk.identity.providers.files import FileProvider
+from meshsdk.identity.providers.provider import Examine, examine_here
 from meshsdk.identity.securing import Securing
 from meshsdk.server.allow import narrowed
 from meshsdk.server.beginning import Source
@@ -77,6 +78,8 @@ class Mesh:
         ConfigError: a setting is wrong; all of them are named.
     """
 
+    _examine: Examine = staticmethod(examine_here)
+
     def __init__(
         self,
         service: str | None = None,
@@ -106,7 +109,7 @@ class Mesh:
         self.metrics.observe_gauges(self._readings)
         otel.export(self.metrics, self.settings.service)
         threads.follow()
-        self.identity = _identity(self.settings)
+        self.identity = _identity(self.settings, self._examine)
         self._securing = Securing(self.identity, self.directory.peek, self.settings.first_wait)
         self._known_domain = ""
         self._intentions = _intentions(self.settings)
@@ -355,14 +358,15 @@ def _clients() -> Any:
     return importlib.import_module("meshsdk.client")
 
 
-def _identity(settings: Settings) -> Identity | None:
+def _identity(settings: Settings, examine: Examine) -> Identity | None:
     """Nothing is asked for before the first use."""
     if settings.identity == "off":
         return None
     if settings.identity == "files":
         paths = (Path(name or "") for name in (settings.tls_cert, settings.tls_key, settings.tls_ca))
-        return Identity(FileProvider(*paths), _background)
-    return Identity(ConsulProvider(lambda: open_consul(settings), settings.service), _background)
+        return Identity(FileProvider(*paths, examine=examine), _background)
+    provider = ConsulProvider(lambda: open_consul(settings), settings.service, examine=examine)
+    return Identity(provider, _background)
 
 
 def _intentions(settings: Settings) -> OwnIntentions | None:

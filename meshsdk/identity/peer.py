@@ -13,8 +13,6 @@ import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from cryptography import x509
-
 from meshsdk.identity.spiffe import SpiffeId
 
 __all__ = ["asgi_peer", "certificate_peer", "socket_peer", "wsgi_peer"]
@@ -66,6 +64,8 @@ def socket_peer(connection: object) -> SpiffeId | None:
 
 def certificate_peer(pem: str | bytes) -> SpiffeId | None:
     """The SPIFFE id in a PEM certificate that somebody else has verified."""
+    from cryptography import x509  # 8 MB, which only servers need that give a certificate as text
+
     try:
         certificate = x509.load_pem_x509_certificate(pem.encode() if isinstance(pem, str) else pem)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

@@ -8,6 +8,7 @@ import time
 
 from meshsdk.core.intentions import Intentions
 from meshsdk.core.model import TLS_META
+from meshsdk.identity.apart import examine_apart
 from meshsdk.mesh import Mesh, open_consul
 from meshsdk.server.address import instance_id, own_address
 from meshsdk.server.announce import obeyed
@@ -36,6 +37,9 @@ class SidecarMesh(Mesh):
     Raises:
         ConfigError: the settings do not fit; all mistakes are named.
     """
+
+    # The library that examines certificates is 8 MB, and would be needed for a moment every other day.
+    _examine = staticmethod(examine_apart)
 
     def __init__(self, config: Config) -> None:
         carry_by(WireCarrier)

@@ -3,7 +3,8 @@
 Rule 1  Certificate and roots are watched side by side; each change of either, once both are known, is published.
 Rule 2  The roots are believed as Consul tells them, even while our certificate leads to none of them: dropping a root
         is how Consul revokes, and must not wait for our own renewal, which follows it by up to 30 s.
-Rule 3  While Consul is away, what it said last stays in force until it expires. Its absence is told once, as is its
+Rule 3  What comes is examined one after another, always what is newest then, as an examination may take its time.
+Rule 4  While Consul is away, what it said last stays in force until it expires. Its absence is told once, as is its
         return.
 """
 
@@ -16,8 +17,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from meshsdk.identity.events import Trouble
-from meshsdk.identity.material import BadMaterial, Material
-from meshsdk.identity.providers.provider import Publish
+from meshsdk.identity.material import BadMaterial
+from meshsdk.identity.providers.provider import Examine, Publish, examine_here
 from meshsdk_registry import (
     Back,
     Changed,
@@ -48,6 +49,7 @@ class ConsulProvider:
     Args:
         consul: makes a client of Consul; called on the background loop.
         service: our own name.
+        examine: makes material of what Consul gives.
         now: the wall clock, with a time zone.
         sleep: takes seconds.
     """
@@ -57,11 +59,13 @@ class ConsulProvider:
         consul: Callable[[], Consul],
         service: str,
         *,
+        examine: Examine = examine_here,
         now: Callable[[], datetime] = _utc_now,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._consul = consul
         self._service = service
+        self._examine = examine
         self._now = now
         self._sleep = sleep
 
@@ -71,7 +75,7 @@ class ConsulProvider:
     async def run(self, publish: Publish) -> None:
         """Publish what the two watches tell, until cancelled."""
         consul = await self._open(publish)
-        told = _Told(publish, self._now)
+        told = _Told(publish, self._examine, self._now)
         try:
             async with asyncio.TaskGroup() as tasks:
                 leafs, roots = watch_leaf(consul, self._service), watch_roots(consul)
@@ -96,7 +100,7 @@ class ConsulProvider:
         while True:
             await self._sleep(RETRY)
             if told.refused:
-                told.try_again()
+                await told.try_again()
 
 
 @dataclass(slots=True)
@@ -104,27 +108,31 @@ class _Told:
     """What Consul has told in one run, and what was made of it."""
 
     publish: Publish
+    examine: Examine
     now: Callable[[], datetime]
     leaf: Leaf | None = None
     roots: Roots | None = None
     refused: str = ""
     away: set[str] = field(default_factory=set)
     denied: dict[str, str] = field(default_factory=dict)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def heard(self, value: Leaf | Roots) -> None:
+    async def heard(self, value: Leaf | Roots) -> None:
         if isinstance(value, Leaf):
             self.leaf = value
         else:
             self.roots = value
-        self.try_again()
+        await self.try_again()
 
-    def try_again(self) -> None:
-        leaf, roots = self.leaf, self.roots
-        if leaf is None or roots is None:
-            return
+    async def try_again(self) -> None:
+        async with self.turn:
+            if self.leaf is not None and self.roots is not None:
+                await self._examine(self.leaf, self.roots)
+
+    async def _examine(self, leaf: Leaf, roots: Roots) -> None:
         trusted = "".join(f"{root.pem.strip()}\n" for root in roots.roots)
         try:
-            material = Material.of_pem(
+            material = await self.examine(
                 leaf.cert_pem, leaf.key_pem, trusted, now=self.now(), trust_domain=roots.trust_domain, rooted=False
             )
         except BadMaterial as error:
@@ -145,11 +153,11 @@ class _Told:
             self.publish(Trouble("away", str(error)))
         self.away.add(what)
 
-    def back(self, what: str) -> None:
+    async def back(self, what: str) -> None:
         self.away.discard(what)
         self.denied.pop(what, None)
         if not (self.away or self.denied or self.refused):
-            self.try_again()  # so that the trouble is over although nothing changed
+            await self.try_again()  # so that the trouble is over although nothing changed
 
 
 async def _follow(
@@ -159,8 +167,8 @@ async def _follow(
         async for event in events:
             match event:
                 case Changed(answer):
-                    told.heard(answer.value)
+                    await told.heard(answer.value)
                 case Lost(error, _):
                     told.lost(what, error)
                 case Back():
-                    told.back(what)
+                    await told.back(what)

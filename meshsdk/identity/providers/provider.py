@@ -1,16 +1,34 @@
-"""The protocol of all providers of identities."""
+"""The protocol of all providers of identities, and of what examines for them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Protocol
 
 from meshsdk.identity.events import Trouble
 from meshsdk.identity.material import Material
 
-__all__ = ["Provider", "Publish"]
+__all__ = ["Examine", "Provider", "Publish", "examine_here"]
 
 Publish = Callable[[Material | Trouble], None]
+
+
+class Examine(Protocol):
+    """Makes material of PEM texts: `examine_here`, or `meshsdk.identity.apart.examine_apart`."""
+
+    async def __call__(
+        self, chain: str, key: str, roots: str, *, now: datetime, trust_domain: str = "", rooted: bool = True
+    ) -> Material:
+        """See `Material.of_pem`."""
+        ...
+
+
+async def examine_here(
+    chain: str, key: str, roots: str, *, now: datetime, trust_domain: str = "", rooted: bool = True
+) -> Material:
+    """`Material.of_pem`: in this process, in under a millisecond."""
+    return Material.of_pem(chain, key, roots, now=now, trust_domain=trust_domain, rooted=rooted)
 
 
 class Provider(Protocol):
