@@ -46,7 +46,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Serve `Mesh` when it is asked for: it imports httpx and pydantic, which the errors do not need."""
+    """Serve `Mesh` when it is asked for: it imports httpx, which the errors do not need."""
     if name == "Mesh":
         from meshsdk.mesh import Mesh
 

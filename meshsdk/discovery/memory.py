@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from functools import cache
-from typing import Any
-
-from pydantic import TypeAdapter
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from meshsdk.core.model import Endpoint
 from meshsdk_registry import Intention
@@ -126,15 +124,33 @@ def _document(kept: Any) -> KeptDocument:
 
 def _intentions(fields: Any) -> KeptIntentions:
     """A condition that is left out would let more callers pass: what is read must be all that was written."""
-    text = json.dumps(fields)
-    kept = _intentions_form().validate_json(text, strict=True)
-    if json.loads(json.dumps(asdict(kept))) != json.loads(text):
-        raise TypeError("intentions with something missing or unknown")
+    kept: KeptIntentions = _as(KeptIntentions, fields)
     if kept.default not in {"", "allow", "deny"}:
         raise TypeError(f"{kept.default!r} in the place of allow or deny")
     return kept
 
 
-@cache  # made when it is first needed: it takes some milliseconds
-def _intentions_form() -> TypeAdapter[KeptIntentions]:
-    return TypeAdapter(KeptIntentions)
+def _as(form: Any, value: Any) -> Any:
+    """A plain value as an annotation has it: every field there and no other, each of its very type."""
+    if is_dataclass(form):
+        return _of(form, value)
+    origin, inner = get_origin(form), get_args(form)
+    if origin is tuple and type(value) is list:
+        return tuple(_as(inner[0], item) for item in value)
+    if origin is Mapping and type(value) is dict:
+        return {key: _as(inner[1], item) for key, item in value.items()}
+    if type(value) is form or (origin is Literal and type(value) is str and value in inner):
+        return value
+    raise TypeError(f"{value!r:.60} in the place of {form}")
+
+
+def _of(form: Any, fields: Any) -> Any:
+    hints = _hints(form)
+    if type(fields) is not dict or fields.keys() != hints.keys():
+        raise TypeError(f"{form.__name__} with something missing or unknown")
+    return form(**{name: _as(hint, fields[name]) for name, hint in hints.items()})
+
+
+@cache
+def _hints(form: Any) -> dict[str, Any]:
+    return get_type_hints(form)

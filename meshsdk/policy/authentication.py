@@ -1,45 +1,43 @@
 """`authentication`: which end users' tokens a service takes, and where it asks for one."""
 
+# ruff: noqa: RUF009 - `setting` returns dataclasses.field
+
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Self
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
-
 from meshsdk.core.tokens import Issuer, Jwt
-from meshsdk.policy.authorization import Path
-from meshsdk.policy.durations import DurationOrZero, duration_text
-from meshsdk.policy.section import Section, omitted, setting
+from meshsdk.policy.authorization import path
+from meshsdk.policy.durations import duration, duration_text, seconds
+from meshsdk.policy.kinds import Kind, flag, passing
+from meshsdk.policy.section import Section, each, omitted, section, setting, single
 
 __all__ = ["Authentication", "JwtSection", "TokenIssuer"]
 
 MAX_ISSUERS = 8
 MAX_SKEW = 300.0
 
-_TEXT = r"[!-~]{1,512}"
+_WORD = r"[!-~]{1,512}"
 _JWKS = r"/[ -~]{1,1023}|https?://[!-~]{1,1016}"
 _HOST = re.compile(r"[A-Za-z0-9.-]+|[0-9A-Fa-f:.]+")
 
 
-def _wrong(why: str) -> PydanticCustomError:
-    return PydanticCustomError("authentication", "{why}", {"why": why})
+def _check_word(value: str) -> None:
+    if not re.fullmatch(_WORD, value):
+        raise ValueError("write 1 to 512 letters of ASCII without spaces, as the token has them")
 
 
-def _text(value: str) -> str:
-    if not re.fullmatch(_TEXT, value):
-        raise _wrong("write 1 to 512 letters of ASCII without spaces, as the token has them")
-    return value
-
-
-def _location(value: str) -> str:
+def _check_location(value: str) -> None:
     if not re.fullmatch(_JWKS, value):
-        raise _wrong("not where keys are; write a file's absolute path, such as /etc/keys.json, or a URL, https://…")
+        raise ValueError(
+            "not where keys are; write a file's absolute path, such as /etc/keys.json, or a URL, https://…"
+        )
     if not value.startswith("/"):
         _check_url(value)
-    return value
 
 
 def _check_url(value: str) -> None:
@@ -49,72 +47,74 @@ def _check_url(value: str) -> None:
     except ValueError:
         host, port = "", 0
     if not _HOST.fullmatch(host) or port == 0:
-        raise _wrong("not a URL with a host and a port from 1 to 65535; write one such as https://id.example/jwks.json")
+        raise ValueError(
+            "not a URL with a host and a port from 1 to 65535; write one such as https://id.example/jwks.json"
+        )
     if "@" in value.split("/")[2] or "#" in value:
-        raise _wrong("keys are public and whole; write the URL without a user, a password and #…")
+        raise ValueError("keys are public and whole; write the URL without a user, a password and #…")
 
 
-def _skew(value: float) -> float:
-    if value > MAX_SKEW:
-        raise _wrong("write 5m or less; clocks that are further apart are to be set right")
-    return value
+def _skew(value: object) -> float:
+    if (found := seconds(value)) > MAX_SKEW:
+        raise ValueError("write 5m or less; clocks that are further apart are to be set right")
+    return found
 
 
-def _some(value: tuple[str, ...]) -> tuple[str, ...]:
+def _some(value: tuple[str, ...]) -> None:
     if not value:
-        raise _wrong("nobody's token would be taken; write who it must be for, such as the service's own name")
-    return value
+        raise ValueError("nobody's token would be taken; write who it must be for, such as the service's own name")
 
 
-def _somewhere(value: tuple[Path, ...]) -> tuple[Path, ...]:
+def _somewhere(value: tuple[str, ...]) -> None:
     if not value:
-        raise _wrong("would hold nowhere; leave the key out for every path, or write `issuers: []` to turn tokens off")
-    return value
+        raise ValueError(
+            "would hold nowhere; leave the key out for every path, or write `issuers: []` to turn tokens off"
+        )
 
 
-def _few(value: tuple[Any, ...]) -> tuple[Any, ...]:
+def _few(value: tuple[TokenIssuer, ...]) -> None:
     if len(value) > MAX_ISSUERS:
-        raise _wrong(f"write at most {MAX_ISSUERS} issuers")
+        raise ValueError(f"write at most {MAX_ISSUERS} issuers")
     names = [issuer.issuer for issuer in value]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise _wrong(f"{twice} stands there twice; write its audiences as one list")
-    return value
+        raise ValueError(f"{twice} stands there twice; write its audiences as one list")
 
 
-Text = Annotated[str, AfterValidator(_text), Field(json_schema_extra={"pattern": f"^{_TEXT}$"})]
-Location = Annotated[str, AfterValidator(_location), Field(json_schema_extra={"pattern": f"^({_JWKS})$"})]
+_word = passing(_check_word, f"^{_WORD}$")
+_location = passing(_check_location, f"^({_JWKS})$")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenIssuer(Section):
     """Who signs tokens: all three keys must be given."""
 
-    model_config = ConfigDict(json_schema_extra={"required": ["issuer", "jwks", "audiences"]})
+    SCHEMA: ClassVar[Mapping[str, Any]] = {"required": ["issuer", "jwks", "audiences"]}
 
-    issuer: Text = omitted("The claim `iss` of its tokens, letter by letter, such as `https://id.example/`.")
-    jwks: Location = omitted(
+    issuer: str = omitted(_word, "The claim `iss` of its tokens, letter by letter, such as `https://id.example/`.")
+    jwks: str = omitted(
+        _location,
         """Its public keys (a JSON Web Key Set, RFC 7517): a file's absolute path on every machine of the service, or a
         URL. A file is looked at every second; a URL is asked every five minutes, and for a key that is not known at
         most every 5 seconds. What was read last stays in force while it cannot be read. Over `http://` whoever is on
-        the way can put in keys of their own: only for a host that is trusted as this one is."""
+        the way can put in keys of their own: only for a host that is trusted as this one is.""",
     )
-    audiences: Annotated[
-        tuple[Text, ...], AfterValidator(_some), Field(strict=False, json_schema_extra={"minItems": 1})
-    ] = omitted(
+    audiences: tuple[str, ...] = omitted(
+        each(single(_word), after=_some, minItems=1),
         """One of them must be among the token's `aud`. There is no default, because a token that the issuer gave for
-        another service must not open this one (RFC 8725, 3.9)."""
+        another service must not open this one (RFC 8725, 3.9).""",
     )
 
-    @model_validator(mode="after")
-    def _all(self) -> Self:
-        if missing := [key for key in ("issuer", "jwks", "audiences") if key not in self.model_fields_set]:
-            raise _wrong(f"write {', '.join(missing)} too")
-        return self
+    def misfits(self) -> Iterator[tuple[str, str]]:
+        """All of them."""
+        if missing := [key for key in ("issuer", "jwks", "audiences") if getattr(self, key) is None]:
+            yield "", f"write {', '.join(missing)} too"
 
     def plan(self) -> Issuer:
         """As the core reads it."""
         return Issuer(self.issuer, self.jwks, self.audiences)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JwtSection(Section):
     """Tokens (JWT) of end users, in `Authorization: Bearer …`; nowhere else are they looked for.
 
@@ -128,28 +128,26 @@ class JwtSection(Section):
     does the work: `pip install 'meshsdk[jwt]'`; without it, what needs a token is answered with 503.
     """
 
-    issuers: Annotated[
-        tuple[TokenIssuer, ...],
-        AfterValidator(_few),
-        Field(strict=False, json_schema_extra={"maxItems": MAX_ISSUERS}),
-    ] = setting(
+    issuers: tuple[TokenIssuer, ...] = setting(
+        each(section(TokenIssuer), after=_few, maxItems=MAX_ISSUERS),
         [],
         """Whose tokens are taken. Without any, and nothing required, tokens are not looked at. The list of a service
         replaces that of `_mesh`.""",
     )
     required: bool = setting(
+        flag,
         False,
         """`true` answers a request without a token with 401. `false` lets it pass, without claims; it is the default so
         that tokens can be checked before all callers have one, as in Istio. Required without issuers refuses all.""",
     )
-    paths: Annotated[
-        tuple[Path, ...], AfterValidator(_somewhere), Field(strict=False, json_schema_extra={"minItems": 1})
-    ] = setting(
+    paths: tuple[str, ...] = setting(
+        each(single(path), after=_somewhere, minItems=1),
         ["/*"],
         """Where tokens are looked at, as in access rules: `/api/*`, `/orders`. Where a path can be read in several
         ways, one that fits is enough. The default is everywhere; elsewhere there are no claims.""",
     )
     allow_preflight: bool = setting(
+        flag,
         False,
         """`true` lets a browser's preflight (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) pass without
         a token where one is required: it never brings one, and pages of other origins cannot call without its answer.
@@ -157,7 +155,8 @@ class JwtSection(Section):
         (`bypass_cors_preflight`): anybody can send what looks like one, and `required` is to mean every request until
         somebody says that the application's `OPTIONS` may be asked by all.""",
     )
-    clock_skew: Annotated[DurationOrZero, AfterValidator(_skew)] = setting(
+    clock_skew: float = setting(
+        Kind(_skew, duration.schema),
         "30s",
         """How far our clock and the issuer's may be apart when `exp`, `nbf` and `iat` are read; at most `5m`. Machines
         with NTP are milliseconds apart, those without drift by seconds a day.""",
@@ -171,6 +170,7 @@ class JwtSection(Section):
         return Jwt(issuers, self.clock_skew, self.required, self.paths, self.allow_preflight)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Authentication(Section):
     """Which end users' tokens the service takes. It is about the people behind a request; who calls, among services, is
     known by certificates (`tls`).
@@ -187,7 +187,7 @@ class Authentication(Section):
     ```
     """
 
-    jwt: JwtSection = setting({}, "Tokens of end users.")
+    jwt: JwtSection = setting(section(JwtSection), {}, "Tokens of end users.")
 
     def plan(self) -> Jwt | None:
         """As the core reads it."""

@@ -1,20 +1,21 @@
 """`authorization`: who may do what at the service."""
 
+# ruff: noqa: RUF009 - `setting` returns dataclasses.field
+
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, Self
-
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
-from pydantic_core import PydanticCustomError
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 from meshsdk.core.access import SOURCE, Access, Rule, check_source
 from meshsdk.core.paths import check_path
 from meshsdk.core.request import Header
-from meshsdk.policy.section import Section, omitted, setting
+from meshsdk.policy.kinds import Kind, choice, flag, like, passing, text
+from meshsdk.policy.section import Form, Section, each, named, omitted, section, setting, single
 
-__all__ = ["AccessRule", "Authorization", "HeaderMatch", "Match", "joined"]
+__all__ = ["AccessRule", "Authorization", "HeaderMatch", "Match", "joined", "path"]
 
 # What an editor may complain about; `check_path` is stricter and says what to write instead.
 _PATH = r"/\*|/|(/([A-Za-z0-9_.~!$&'()+,=:@-]|%[0-9A-F]{2})+)+(/\*)?"
@@ -23,66 +24,30 @@ _HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, 5.6.2
 _RULE_NAME = re.compile(r"(?!default$)(_mesh\.)*[!-~]([ -~]{0,98}[!-~])?")  # `joined` puts `_mesh.` in front
 
 
-def _wrong(why: str) -> PydanticCustomError:
-    return PydanticCustomError("authorization", "{why}", {"why": why})
-
-
-def _passes(check: Callable[[str], None]) -> AfterValidator:
-    """A check that raises ValueError, as pydantic takes it."""
-
-    def checked(text: str) -> str:
-        try:
-            check(text)
-        except ValueError as refused:
-            raise _wrong(str(refused)) from None
-        return text
-
-    return AfterValidator(checked)
-
-
-def _like(pattern: re.Pattern[str], advice: str) -> AfterValidator:
-    def check(text: str) -> None:
-        if not pattern.fullmatch(text):
-            raise ValueError(advice)
-
-    return _passes(check)
-
-
-def _schema(pattern: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "pattern": f"^({pattern})$"})
-
-
-def _something(value: object) -> object:
+def _something(value: object) -> None:
     if value in ([], {}):
-        raise _wrong("would match nothing; leave the key out to match everything")
-    return value
+        raise ValueError("would match nothing; leave the key out to match everything")
 
 
-def _some_text(value: object) -> object:
+def _value(value: object) -> str:
     if value == "":
-        raise _wrong("empty; write `present: true` for any value")
-    return value
+        raise ValueError("empty; write `present: true` for any value")
+    return str(text(value))
 
 
-_NOT_EMPTY = BeforeValidator(_something)
-_LIST = Field(strict=False, json_schema_extra={"minItems": 1})
-
-Source = Annotated[str, _passes(check_source), _schema(SOURCE.pattern)]
-Path = Annotated[str, _passes(check_path), _schema(_PATH)]
-Method = Annotated[str, _like(_METHOD, "not a method; write it in capitals, such as POST"), _schema(_METHOD.pattern)]
-HeaderName = Annotated[
-    str,
-    _like(_HEADER_NAME, "not a header's name; write it in small letters, such as x-beta"),
-    _schema(_HEADER_NAME.pattern),
-]
-RuleName = Annotated[
-    str,
-    _like(_RULE_NAME, "not a rule's name; write up to 100 letters of ASCII, and not `default`"),
-    _schema(_RULE_NAME.pattern),
-]
-Value = Annotated[str, BeforeValidator(_some_text), Field(json_schema_extra={"minLength": 1})]
+source = passing(check_source, f"^({SOURCE.pattern})$")
+path = passing(check_path, f"^({_PATH})$")
+method = like(_METHOD, "not a method; write it in capitals, such as POST")
+header_name = like(_HEADER_NAME, "not a header's name; write it in small letters, such as x-beta")
+header_value = Kind(_value, {**text.schema, "minLength": 1})
+rule_name = like(_RULE_NAME, "not a rule's name; write up to 100 letters of ASCII, and not `default`")
 
 
+def _some(kind: Kind) -> Form:
+    return each(single(kind), before=_something, minItems=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HeaderMatch(Section):
     """What a header must be: exactly one of these keys.
 
@@ -90,22 +55,19 @@ class HeaderMatch(Section):
     rule only if every value does.
     """
 
-    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+    SCHEMA: ClassVar[Mapping[str, Any]] = {"minProperties": 1, "maxProperties": 1}
 
-    exact: Value = omitted("The value, letter by letter.")
-    prefix: Value = omitted("How the value begins.")
-    present: bool = omitted("`true`: it is there, with any value. `false`: it is not there.")
+    exact: str | None = omitted(header_value, "The value, letter by letter.")
+    prefix: str | None = omitted(header_value, "How the value begins.")
+    present: bool | None = omitted(flag, "`true`: it is there, with any value. `false`: it is not there.")
 
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if len(self.model_fields_set) != 1:
-            raise _wrong("write exactly one of exact, prefix and present")
-        return self
-
-
-Headers = Annotated[dict[HeaderName, HeaderMatch], _NOT_EMPTY, Field(json_schema_extra={"minProperties": 1})]
+    def misfits(self) -> Iterator[tuple[str, str]]:
+        """One condition."""
+        if [self.exact, self.prefix, self.present].count(None) != 2:
+            yield "", "write exactly one of exact, prefix and present"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Match(Section):
     """Which requests a rule is about. Every key that is given must match; `{}` is every request.
 
@@ -117,20 +79,25 @@ class Match(Section):
     ignores case needs a rule for each spelling.
     """
 
-    sources: Annotated[tuple[Source, ...], _NOT_EMPTY, _LIST] = omitted(
+    sources: tuple[str, ...] | None = omitted(
+        _some(source),
         """Who calls, by verified identity: a service's name (in our own trust domain, in any datacenter), a SPIFFE id,
         a SPIFFE id that ends in `/*` for all below it, `"*"` for every verified caller, `anonymous` for callers
         without identity. Left out: everyone, `anonymous` too.""",
-        alias="from",
+        key="from",
     )
-    methods: Annotated[tuple[Method, ...], _NOT_EMPTY, _LIST] = omitted(
-        "In capitals. `HEAD` is not `GET`: list both. Left out: every method."
+    methods: tuple[str, ...] | None = omitted(
+        _some(method), "In capitals. `HEAD` is not `GET`: list both. Left out: every method."
     )
-    paths: Annotated[tuple[Path, ...], _NOT_EMPTY, _LIST] = omitted(
+    paths: tuple[str, ...] | None = omitted(
+        _some(path),
         """`/charge` is that path, with or without a slash at its end; `/admin/*` is `/admin` and all below it, `/*`
-        every path. Left out: every path."""
+        every path. Left out: every path.""",
     )
-    headers: Headers = omitted("By header name in small letters: what each must be.")
+    headers: Mapping[str, HeaderMatch] | None = omitted(
+        named(header_name, section(HeaderMatch), before=_something, minProperties=1),
+        "By header name in small letters: what each must be.",
+    )
 
     def rule(self, name: str, action: Literal["allow", "deny"], *, audit: bool) -> Rule:
         """As the core reads it."""
@@ -146,33 +113,37 @@ class Match(Section):
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AccessRule(Section):
     """One rule: exactly one of `allow` and `deny`."""
 
-    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["allow"]}, {"required": ["deny"]}]})
+    SCHEMA: ClassVar[Mapping[str, Any]] = {"oneOf": [{"required": ["allow"]}, {"required": ["deny"]}]}
 
-    name: RuleName = omitted("What logs and answers call the rule; left out, its place, such as `rules[1].deny`.")
+    name: str | None = omitted(
+        rule_name, "What logs and answers call the rule; left out, its place, such as `rules[1].deny`."
+    )
     audit: bool = setting(
+        flag,
         False,
         """`true` reports what the rule would change, and changes nothing: a rule is tried on live traffic before it is
         enforced.""",
     )
-    deny: Match = omitted("Requests that are refused.")
-    allow: Match = omitted("Requests that may pass if no `deny` rule matches.")
+    deny: Match | None = omitted(section(Match), "Requests that are refused.")
+    allow: Match | None = omitted(section(Match), "Requests that may pass if no `deny` rule matches.")
 
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if len(self.model_fields_set & {"allow", "deny"}) != 1:
-            raise _wrong("write exactly one of allow and deny")
-        return self
+    def misfits(self) -> Iterator[tuple[str, str]]:
+        """One verdict."""
+        if (self.allow is None) == (self.deny is None):
+            yield "", "write exactly one of allow and deny"
 
     def rule(self, number: int) -> Rule:
         """As the core reads it."""
-        action: Literal["allow", "deny"] = "deny" if self.deny else "allow"
-        match = self.deny or self.allow
+        action: Literal["allow", "deny"] = "allow" if self.deny is None else "deny"
+        match = self.deny or self.allow or Match()
         return match.rule(self.name or f"rules[{number}].{action}", action, audit=self.audit)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Authorization(Section):
     """Who may do what at the service. What it refuses is answered with 403.
 
@@ -194,12 +165,15 @@ class Authorization(Section):
     """
 
     default: Literal["allow", "deny"] = setting(
+        choice("allow", "deny"),
         "allow",
         """What holds where no rule matches and there is no `allow` rule. `allow` is the default so that a mesh without
         rules works; write `deny` in `_mesh` to have every service name its callers.""",
     )
-    rules: Annotated[tuple[AccessRule, ...], Field(strict=False)] = setting(
-        [], "The rules, in any order. Those of `_mesh` and of the service are joined, not replaced."
+    rules: tuple[AccessRule, ...] = setting(
+        each(section(AccessRule)),
+        [],
+        "The rules, in any order. Those of `_mesh` and of the service are joined, not replaced.",
     )
 
     def plan(self) -> Access:

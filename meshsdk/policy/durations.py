@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import PlainValidator, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from meshsdk.policy.kinds import Kind
 
-__all__ = ["Duration", "DurationOrZero", "duration_text", "seconds"]
+__all__ = ["duration", "duration_text", "period", "seconds"]
 
 # Nine digits keep every value finite and exact in a float, and are 30 years in seconds.
 _FORM = r"[0-9]{1,9}(\.[0-9]{1,9})?(ms|s|m|h)"
@@ -46,27 +45,18 @@ def _advice(value: object) -> str:
     return "not a duration; write a number with one unit (ms, s, m or h), such as 250ms, 1.5s or 5m"
 
 
-def _checked(value: object) -> float:
-    try:
-        return seconds(value)
-    except ValueError as refusal:
-        raise PydanticCustomError("duration", "{why}", {"why": str(refusal)}) from None
-
-
 def _above_zero(value: object) -> float:
-    found = _checked(value)
-    if found == 0:
-        raise PydanticCustomError("duration", "{why}", {"why": "must be longer than 0; write a duration such as 5s"})
+    if not (found := seconds(value)):
+        raise ValueError("must be longer than 0; write a duration such as 5s")
     return found
 
 
-def _schema(form: str, *others: dict[str, Any]) -> WithJsonSchema:
-    text: dict[str, Any] = {"type": "string", "pattern": f"^{form}$", "examples": ["250ms", "1.5s", "5m"]}
-    return WithJsonSchema({"anyOf": [text, *others]} if others else text)
+def _schema(form: str) -> dict[str, Any]:
+    return {"type": "string", "pattern": f"^{form}$", "examples": ["250ms", "1.5s", "5m"]}
 
 
-Duration = Annotated[float, PlainValidator(_above_zero), _schema(rf"(?=[^a-z]*[1-9]){_FORM}")]
+period = Kind(_above_zero, _schema(rf"(?=[^a-z]*[1-9]){_FORM}"))
 """Above zero; seconds once read."""
 
-DurationOrZero = Annotated[float, PlainValidator(_checked), _schema(rf"(0|{_FORM})", {"const": 0})]
+duration = Kind(seconds, {"anyOf": [_schema(rf"(0|{_FORM})"), {"const": 0}]})
 """`0` (or `0s`) where the field says what that means; seconds once read."""

@@ -13,9 +13,12 @@ from meshsdk.policy.circuit_breaker import CircuitBreaker
 from meshsdk.policy.document import BUILT_IN, Document
 from meshsdk.policy.limits import Limits
 from meshsdk.policy.load_balancing import LoadBalancing
+from meshsdk.policy.mistakes import told
 from meshsdk.policy.outlier_detection import OutlierDetection
+from meshsdk.policy.reading import path_text
 from meshsdk.policy.refused import REFUSED
 from meshsdk.policy.retries import Retries
+from meshsdk.policy.section import Wrong, take
 from meshsdk.policy.sections import Sections
 from meshsdk.policy.telemetry import Telemetry
 from meshsdk.policy.timeouts import Timeouts
@@ -44,7 +47,11 @@ def effective(caller: str, service: str, mesh: Document | None, own: Document | 
     merged, wrong = _merged(caller, mesh, own)
     if wrong:
         raise _refusal(mesh, own, [f"{path}: {why} (calls of {caller} to {service})" for path, why in wrong])
-    return Sections.model_validate(merged).plan(_version(mesh, own))
+    bad: list[Wrong] = []
+    sections = take(Sections, merged, (), bad)
+    if sections is None:
+        raise _refusal(mesh, own, [f"{path_text(mistake.path)}: {told(mistake)}" for mistake in bad])
+    return sections.plan(_version(mesh, own))
 
 
 def check(mesh: Document | None, own: Document | None) -> None:

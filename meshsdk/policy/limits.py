@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from pydantic import Field
+from dataclasses import dataclass
+from typing import Any
 
 from meshsdk.core import plan as core
+from meshsdk.policy.kinds import whole
 from meshsdk.policy.section import Section, setting
 
 __all__ = ["Limits"]
 
-_Count = Annotated[int, Field(ge=0, le=1_000_000)]
+_count = whole(0, 1_000_000)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits(Section):
     """How much one process may have under way towards the service; what is beyond is refused at once (`Overloaded`).
 
     They hold per process: a server with 8 workers may have 8 times as much under way.
     """
 
-    max_requests: _Count = setting(
+    max_requests: int = setting(
+        _count,
         1024,
         """Calls under way at a time; `0` is no limit. 1024 is Envoy's and Kuma's: far above what a healthy process
         has under way, and a stop before memory is.""",
     )
-    max_pending: _Count = setting(
+    max_pending: int = setting(
+        _count,
         1024,
         "Calls that wait for a connection at a time; `0` is no limit. 1024 as in Envoy.",
     )
-    max_connections_per_endpoint: _Count = setting(
+    max_connections_per_endpoint: int = setting(
+        _count,
         256,
         """Connections to one instance; `0` is no limit. 256 stays below the usual 1024 file descriptors of a process
         with a few destinations, and below what gunicorn or uvicorn accept in their backlog (2048).""",

@@ -1,22 +1,24 @@
 """All sections in the order of the reference, and the two kinds of documents made of them."""
 
+# ruff: noqa: RUF009 - `setting` returns dataclasses.field
+
 from __future__ import annotations
 
 import re
-from typing import Annotated
-
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from meshsdk.core.plan import Plan
 from meshsdk.policy.authentication import Authentication
 from meshsdk.policy.authorization import Authorization
 from meshsdk.policy.circuit_breaker import CircuitBreaker
+from meshsdk.policy.kinds import Kind, passing
 from meshsdk.policy.limits import Limits
 from meshsdk.policy.load_balancing import LoadBalancing
 from meshsdk.policy.outlier_detection import OutlierDetection
 from meshsdk.policy.retries import Retries
-from meshsdk.policy.section import Section, setting
+from meshsdk.policy.section import ABSENT, Section, declared, named, required, section, setting
 from meshsdk.policy.telemetry import Telemetry
 from meshsdk.policy.timeouts import Timeouts
 from meshsdk.policy.tls import Tls
@@ -31,51 +33,52 @@ MAX_CALLERS = 1000
 """Parts of one document's `from`: more than a mesh has services, and few enough to check in a moment."""
 
 
-def _few(value: object) -> object:
+def _few(value: object) -> None:
     if isinstance(value, dict) and len(value) > MAX_CALLERS:
-        why = f"{len(value)} callers; write at most {MAX_CALLERS}, what most share goes to the top of the document"
-        raise PydanticCustomError("callers", "{why}", {"why": why})
-    return value
+        raise ValueError(
+            f"{len(value)} callers; write at most {MAX_CALLERS}, what most share goes to the top of the document"
+        )
 
 
-def _caller(name: str) -> str:
+def _check_caller(name: str) -> None:
     if not CALLER_NAME.fullmatch(name):
-        why = "not a service's name; write small letters, digits and dashes, such as checkout"
-        raise PydanticCustomError("caller", "{why}", {"why": why})
-    return name
+        raise ValueError("not a service's name; write small letters, digits and dashes, such as checkout")
 
 
 def _version(value: object) -> int:
     if type(value) is not int or value != 1:  # 1.0 and true are equal to 1 and are not it
-        raise PydanticCustomError("version", "{why}", {"why": "not a form this meshsdk knows; write `version: 1`"})
+        raise ValueError("not a form this meshsdk knows; write `version: 1`")
     return value
 
 
-Version = Annotated[int, PlainValidator(_version), WithJsonSchema({"const": 1})]
-
-Caller = Annotated[
-    str, AfterValidator(_caller), WithJsonSchema({"type": "string", "pattern": f"^{CALLER_NAME.pattern}$"})
-]
+def _version_setting() -> Any:
+    return required(Kind(_version, {"const": 1}), "`version: 1`", "The form of the document; always `1`.")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallerSections(Section):
     """The sections that may differ from caller to caller; each may be left out."""
 
-    timeouts: Timeouts = setting({}, "How long a call and its parts may take.")
-    retries: Retries = setting({}, "What is tried again, how often and how soon.")
-    circuit_breaker: CircuitBreaker = setting({}, "When calls to the whole service stop for a while.")
-    limits: Limits = setting({}, "How much one process may have under way towards the service.")
-    outlier_detection: OutlierDetection = setting({}, "When one instance is set aside because of how it answers.")
-    load_balancing: LoadBalancing = setting({}, "Which instance gets a call.")
-    telemetry: Telemetry = setting({}, "What is written down about calls to the service.")
+    timeouts: Timeouts = setting(section(Timeouts), {}, "How long a call and its parts may take.")
+    retries: Retries = setting(section(Retries), {}, "What is tried again, how often and how soon.")
+    circuit_breaker: CircuitBreaker = setting(
+        section(CircuitBreaker), {}, "When calls to the whole service stop for a while."
+    )
+    limits: Limits = setting(section(Limits), {}, "How much one process may have under way towards the service.")
+    outlier_detection: OutlierDetection = setting(
+        section(OutlierDetection), {}, "When one instance is set aside because of how it answers."
+    )
+    load_balancing: LoadBalancing = setting(section(LoadBalancing), {}, "Which instance gets a call.")
+    telemetry: Telemetry = setting(section(Telemetry), {}, "What is written down about calls to the service.")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sections(CallerSections):
     """Every section; each may be left out."""
 
-    authorization: Authorization = setting({}, "Who may do what at the service.")
-    tls: Tls = setting({}, "Whether calls are encrypted and both ends prove who they are.")
-    authentication: Authentication = setting({}, "Which end users' tokens the service takes.")
+    authorization: Authorization = setting(section(Authorization), {}, "Who may do what at the service.")
+    tls: Tls = setting(section(Tls), {}, "Whether calls are encrypted and both ends prove who they are.")
+    authentication: Authentication = setting(section(Authentication), {}, "Which end users' tokens the service takes.")
 
     def plan(self, version: str) -> Plan:
         """As the core reads it; what is left out has its built-in default."""
@@ -94,18 +97,22 @@ class Sections(CallerSections):
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MeshDocument(Sections):
     """Defaults for every service, in `mesh/policy/_mesh`."""
 
-    version: Version = Field(description="The form of the document; always `1`.")
+    version: int = _version_setting()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceDocument(Sections):
     """How callers treat one service, in `mesh/policy/<service>`."""
 
-    version: Version = Field(description="The form of the document; always `1`.")
-    callers: Annotated[dict[Caller, CallerSections], BeforeValidator(_few)] = Field(
-        default_factory=dict,
-        alias="from",
+    version: int = _version_setting()
+    callers: Mapping[str, CallerSections] | None = declared(
+        named(passing(_check_caller, f"^{CALLER_NAME.pattern}$"), section(CallerSections), before=_few),
+        None,
+        written=ABSENT,
         description="By the calling service's name: the sections that differ for its calls.",
+        key="from",
     )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
+from meshsdk.policy.kinds import choice
 from meshsdk.policy.section import Section, setting
 
 __all__ = ["Tls"]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tls(Section):
     """Whether calls to the service are encrypted and both ends prove who they are (mutual TLS 1.3).
 
@@ -16,6 +19,7 @@ class Tls(Section):
     """
 
     mode: Literal["strict", "permissive", "off"] = setting(
+        choice("strict", "permissive", "off"),
         "permissive",
         """`strict` takes only callers with a certificate of the mesh, and callers never send it clear text, whatever an
         instance claims. `permissive` uses TLS where both ends can, and takes clear text as well: such callers are

@@ -50,7 +50,7 @@ def load_as(model: type[S], file: Path, further: Callable[[Found], Iterable[read
         raise _refusal(file, [f"not keys and values; begin with `{_LEAST}`"])
     mistakes = list(found.mistakes)
     config = take(model, found.value, (), mistakes)
-    mistakes += further(parts(model, found.value, (), []))
+    mistakes += further(parts(model, found.value))
     if config is None or mistakes:
         mistakes.sort(key=lambda mistake: _position(mistake[0], found))
         raise _refusal(file, [_line(path, why, found) for path, why in mistakes])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
 from typing import Any
 
 from meshsdk.config import SERVICE_NAME
+from meshsdk.policy.durations import duration, period
+from meshsdk.policy.kinds import Read, choice, flag
 
 __all__ = [
     "Read",
@@ -32,9 +33,6 @@ __all__ = [
     "text",
     "whole",
 ]
-
-Read = Callable[[Any], Any]
-"""A value of the file to the value that is meant; ValueError says what to write instead."""
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _SIZE = re.compile(r"([0-9]{1,12})(B|KiB|MiB|GiB)?")
@@ -121,38 +119,6 @@ def whole(least: int, most: int) -> Read:
 
 port: Read = whole(1, 65535)
 """A TCP port."""
-
-
-def flag(value: Any) -> bool:
-    """True or false."""
-    if not isinstance(value, bool):
-        raise ValueError("write true or false")  # noqa: TRY004 - one error for whoever reads the file
-    return value
-
-
-def choice(*words: str) -> Read:
-    """One of a few words."""
-
-    def read(value: Any) -> str:
-        if value not in words or not isinstance(value, str):
-            raise ValueError(f"write {' or '.join((', '.join(words[:-1]), words[-1]))}")
-        return value
-
-    return read
-
-
-def duration(value: Any) -> float:
-    """Seconds, 0 included; written with a unit."""
-    from meshsdk.policy.durations import seconds  # brings pydantic, which who is handed a file that was read needs not
-
-    return seconds(value)
-
-
-def period(value: Any) -> float:
-    """Seconds above 0; written with a unit."""
-    if not (found := duration(value)):
-        raise ValueError("must be longer than 0; write a duration such as 5s")
-    return found
 
 
 def size(value: Any) -> int:

@@ -63,7 +63,7 @@ def test_defaults_are_those_of_the_code(name):
     for row, field in zip(written()[name], dataclasses.fields(SECTIONS[name]), strict=True):
         key, default, meaning = (*row, "")[:3]
         if default == "see below":
-            assert field.default_factory() == SECTIONS[f"{name}.{field.name}"]()
+            assert field.default == SECTIONS[f"{name}.{field.name}"]()
         elif default == "required":
             assert field.default is field.default_factory is dataclasses.MISSING, key
         elif default in {"none", "from the environment"}:
@@ -71,7 +71,7 @@ def test_defaults_are_those_of_the_code(name):
             assert (default == "from the environment") == ("(`" in meaning), "and the variable is named"
         else:
             mistakes: list[object] = []
-            value = field.metadata["taken"](yaml.safe_load(default.strip("`")), (), mistakes)
+            value = field.metadata["form"].take(yaml.safe_load(default.strip("`")), (), mistakes)
             assert (value, mistakes) == (field.default, []), key
 
 

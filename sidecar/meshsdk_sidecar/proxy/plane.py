@@ -372,7 +372,7 @@ def _endpoint(place: Place | None) -> Endpoint:
 
 
 def _built_in() -> Plan:
-    from meshsdk.policy.effective import DEFAULTS  # brings pydantic, which a worker does without
+    from meshsdk.policy.effective import DEFAULTS  # brings all sections, which a worker does without
 
     return DEFAULTS
 

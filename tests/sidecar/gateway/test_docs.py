@@ -49,12 +49,12 @@ def test_keys_and_defaults_are_those_of_the_code(name):
         if row[1] == "required":
             assert field.default is field.default_factory is dataclasses.MISSING, row
         elif row[1] == "see below":
-            assert field.default_factory() == config.PathSection(), row
+            assert field.default == config.PathSection(), row
         elif row[1] in {"none", "from the environment"}:
             assert field.default is None, row
         else:
             mistakes: list[object] = []
-            value = field.metadata["taken"](read(f"x: {row[1].strip('`')}", "").value["x"], (), mistakes)
+            value = field.metadata["form"].take(read(f"x: {row[1].strip('`')}", "").value["x"], (), mistakes)
             assert (value, mistakes) == (field.default, []), row
 
 
