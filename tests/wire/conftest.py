@@ -5,13 +5,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from tests.wire.callers import ALL, OURS
 from tests.wire.scripted import Script, Server
-
-# For `--hypothesis-profile=long`: the fuzz suites try so many examples, and others each time.
-settings.register_profile("long", max_examples=20_000, deadline=None, database=None)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _twice(item: pytest.Item) -> bool:
-    return item.path.parent == Path(__file__).parent and "pair" in item.name and "asyncio" in item.name
+    return "pair" in item.name and "asyncio" in item.name and item.path.parent == Path(__file__).parent
 
 
 @pytest.fixture
