@@ -8,6 +8,7 @@ Rule 2  A piece without bytes is written as nothing. As a chunk it would be the 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from meshsdk.wire.engine import InvalidRequest
 from meshsdk.wire.http1.fields import CONTROL, TOKEN
@@ -24,7 +25,7 @@ _NO_TRAILERS = frozenset({b"connection", b"content-length", b"host", b"trailer",
 class Framing:
     """How a body's end is told: by its length in bytes, or by this in the length's place."""
 
-    CHUNKED = -1
+    CHUNKED: Final = -1
 
 
 class BodyWriter:

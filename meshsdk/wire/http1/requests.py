@@ -29,11 +29,16 @@ _NOWHERE = (0, 1)
 _DEFAULTS = RequestLimits()
 
 
-class _Fields(list[tuple[bytes, bytes]]):
+class _Fields:
     """The fields of a head, as llhttp calls them out; not the reader, with which a parser would make a circle."""
 
+    __slots__ = ("pairs",)
+
+    def __init__(self) -> None:
+        self.pairs: list[tuple[bytes, bytes]] = []
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.append((name, value.rstrip()))
+        self.pairs.append((name, value.rstrip()))
 
 
 class RequestReader:
@@ -212,10 +217,10 @@ class RequestReader:
         start = START.match(head)
         if start is None:
             raise self._explain(head, "the request line is faulty")
-        found = self._fields
+        fields = self._fields
         try:
             if self._parser is None:
-                self._parser = HttpRequestParser(found)
+                self._parser = HttpRequestParser(fields)
             self._parser.feed_data(head)
         except HttpParserUpgrade as upgrade:
             self._parser = None
@@ -223,13 +228,13 @@ class RequestReader:
                 raise self._explain(head, "it ends before its end") from None
         except HttpParserError:
             self._begin_anew(head)
+        found, fields.pairs = fields.pairs, []
         if len(head) > self._shortest or len(found) > self._limits.fields or _TAB in head:
             self._check_lines(head)
         asked = self._make()
         asked.method, asked.target, minor = start.groups()
         asked.version = "1.1" if minor == b"1" else "1.0"
-        asked.fields = found[:]
-        found.clear()
+        asked.fields = found
         understand(asked)
         asked.headed = True
         self.queue.append(asked)
@@ -243,7 +248,7 @@ class RequestReader:
 
     def _begin_anew(self, head: bytes) -> None:
         """Parse a head that was refused: llhttp refuses any after `Proxy-Connection: close`, which says nothing."""
-        self._fields.clear()
+        self._fields.pairs.clear()
         self._parser = HttpRequestParser(self._fields)
         try:
             self._parser.feed_data(head)

@@ -130,7 +130,7 @@ class ResponseReader:
         self._chunked = False
         self._reason = b""
         self._tail = b""
-        self._bulk: float = 0  # bytes still to come that are not parsed
+        self._bulk = 0.0  # bytes still to come that are not parsed
         self._size = self._framing = self._chunks = self._total = self.buffered = 0
         self.reusable = False
         self.continued = False

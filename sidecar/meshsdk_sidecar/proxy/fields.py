@@ -45,14 +45,15 @@ _NO_TRAILERS = frozenset({_DROPPED, _CONNECTION, _HOST, _LENGTH})
 _AS_IT_CAME = frozenset({_PLAIN, _LENGTH})
 
 
+_REMEMBERED = 500
+
+
 class _Names(dict[bytes, int]):
     """What is known of names seen before, in every spelling; bounded, as names come from outside."""
 
-    _MOST = 500
-
     def __missing__(self, name: bytes) -> int:
         kind = _SPECIAL.get(name.lower(), _PLAIN)
-        if len(self) < self._MOST:
+        if len(self) < _REMEMBERED:
             self[name] = kind
         return kind
 

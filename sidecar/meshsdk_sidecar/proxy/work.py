@@ -37,8 +37,8 @@ class Patience:
         self.body = body
 
 
-class Work:
-    """Whatever answers one request."""
+class Work(Protocol):
+    """Whatever answers one request; what it says nothing of is as here."""
 
     __slots__ = ()
 
