@@ -24,7 +24,8 @@ from meshsdk.telemetry.prometheus import CONTENT_TYPE, expose
 from meshsdk_sidecar import pages
 from meshsdk_sidecar.kinds import is_loopback
 from meshsdk_sidecar.origin import is_ours
-from meshsdk_sidecar.proxy.downstream import Downstream, Patience, Work
+from meshsdk_sidecar.proxy.downstream import Downstream, Patience
+from meshsdk_sidecar.proxy.work import Waiting
 
 if TYPE_CHECKING:
     from meshsdk.wire.aio.watch import Watch
@@ -267,7 +268,7 @@ class Admin:
         return None
 
 
-class _Reading(Work):
+class _Reading(Waiting):
     """A request whose body is still coming."""
 
     __slots__ = ("_admin", "_asked", "_downstream")
@@ -283,7 +284,7 @@ class _Reading(Work):
             self._admin.answer(self._downstream, self._asked)
 
 
-class _Asking(Work):
+class _Asking(Waiting):
     """A page that workers are asked for."""
 
     __slots__ = ("_downstream", "_task")

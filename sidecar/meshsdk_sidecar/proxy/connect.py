@@ -14,7 +14,7 @@ from meshsdk.wire.failures import connect_timed_out, unconnected
 from meshsdk_sidecar.proxy.downstream import Downstream
 from meshsdk_sidecar.proxy.held import Held, connect
 from meshsdk_sidecar.proxy.joined import Joined
-from meshsdk_sidecar.proxy.work import Work
+from meshsdk_sidecar.proxy.work import Waiting
 
 if TYPE_CHECKING:
     from meshsdk.core.attempt import Attempt
@@ -42,7 +42,7 @@ class _Reached:
         self.held.abort()
 
 
-class Connecting(Work):
+class Connecting(Waiting):
     """One request for a connection, and the connection while it lasts: a call of its own.
 
     Args:

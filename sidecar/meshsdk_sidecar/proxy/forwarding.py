@@ -25,7 +25,7 @@ from meshsdk_sidecar.proxy.downstream import Downstream
 from meshsdk_sidecar.proxy.fields import RequestHead, interim_head, reply_head, trailing
 from meshsdk_sidecar.proxy.joined import Joined
 from meshsdk_sidecar.proxy.turn import Turn
-from meshsdk_sidecar.proxy.work import Work, status_of
+from meshsdk_sidecar.proxy.work import status_of
 
 if TYPE_CHECKING:
     from meshsdk.core.cluster import Cluster
@@ -40,7 +40,7 @@ __all__ = ["REPLAY", "Forwarding"]
 REPLAY = 64 * 1024
 
 
-class Forwarding(Receiver, Work):
+class Forwarding(Receiver):
     """One request from `downstream` to an instance of a service, and the reply back.
 
     Args:

@@ -25,7 +25,7 @@ from meshsdk_sidecar.proxy.connect import Connecting
 from meshsdk_sidecar.proxy.downstream import Downstream
 from meshsdk_sidecar.proxy.fields import RequestHead, request_head
 from meshsdk_sidecar.proxy.forwarding import Forwarding
-from meshsdk_sidecar.proxy.work import Work
+from meshsdk_sidecar.proxy.work import Waiting
 
 if TYPE_CHECKING:
     from meshsdk.core.cluster import Cluster
@@ -179,7 +179,7 @@ class OutboundDoor:
             )
 
 
-class Looking(Work):
+class Looking(Waiting):
     """A request whose service is asked for the first time."""
 
     __slots__ = ("_asked", "_door", "_downstream", "_target", "_task")

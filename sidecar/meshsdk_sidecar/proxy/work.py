@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from meshsdk.wire.http1.requests import Asked, Refused
     from meshsdk_sidecar.proxy.downstream import Downstream
 
-__all__ = ["Door", "Patience", "Work", "status_of"]
+__all__ = ["Door", "Patience", "Waiting", "Work", "status_of"]
 
 
 def status_of(error: CallError) -> int:
@@ -38,26 +38,51 @@ class Patience:
 
 
 class Work(Protocol):
-    """Whatever answers one request; what it says nothing of is as here."""
+    """Whatever answers one request."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether bytes of the answer are out, so that no other can be given."""
+        ...
+
+    def more(self) -> None:
+        """More of the request has come."""
+        ...
+
+    def hold(self) -> None:
+        """The client takes no more of the answer for now."""
+        ...
+
+    def resume(self) -> None:
+        """It takes more again."""
+        ...
+
+    def abandon(self) -> None:
+        """The client is gone; called once, and nothing may be written any more."""
+        ...
+
+
+class Waiting:
+    """Work that waits for something else than the client, and answers at once when that is there."""
 
     __slots__ = ()
 
     @property
     def begun(self) -> bool:
-        """Whether bytes of the answer are out, so that no other can be given."""
+        """No."""
         return False
 
     def more(self) -> None:
-        """More of the request has come."""
+        """It stays where it is."""
 
     def hold(self) -> None:
-        """The client takes no more of the answer for now."""
+        """Nothing was written."""
 
     def resume(self) -> None:
-        """It takes more again."""
+        """Nor is it now."""
 
     def abandon(self) -> None:
-        """The client is gone; called once, and nothing may be written any more."""
+        """Nothing is left to undo."""
 
 
 class Door(Protocol):
