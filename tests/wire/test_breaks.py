@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import math
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -17,6 +20,23 @@ GOOD = reply(b"hello")
 
 HEAD_HALF = b"HTTP/1.1 200 OK\r\ncontent-le"
 BODY_HALF = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf"
+
+
+@contextlib.asynccontextmanager
+async def at_most(bound: float, deadline: float) -> AsyncIterator[None]:
+    """What is done takes less than `bound` seconds, and as much longer as the machine itself is late.
+
+    That is told by two plain waits of `deadline` seconds, one on this loop and one in a thread: who is late because
+    others compute is so beside everything that is awaited here.
+    """
+    began = time.monotonic()
+    plain = asyncio.gather(asyncio.sleep(deadline), asyncio.to_thread(threading.Event().wait, deadline))
+    yield
+    took = time.monotonic() - began
+    await plain
+    late = time.monotonic() - began - deadline
+    assert took < bound + late, "a deadline is absolute"
+
 
 BREAKS: dict[str, tuple[Script, Phase, str, str]] = {
     "closes after request": (after_request(lambda peer: None), Phase.WRITTEN, "reset", "closed the connection before"),
@@ -52,18 +72,26 @@ BREAKS: dict[str, tuple[Script, Phase, str, str]] = {
 @pytest.mark.parametrize("how", BREAKS)
 async def test_before_the_head(wire: Any, serve: Callable[..., Server], how: str) -> None:
     script, phase, kind, detail = BREAKS[how]
-    began = time.monotonic()
-    failure = await failing(wire, at(serve(script)), within(0.25))
+    async with at_most(0.6, deadline=0.25):
+        failure = await failing(wire, at(serve(script)), within(0.25))
     assert (failure.phase, failure.kind) == (phase, kind), failure
     assert detail in failure.detail
-    assert time.monotonic() - began < 1.5, "a deadline is absolute"
 
 
 async def test_a_reset_at_accept_is_seen_when_it_arrives(wire: Any, serve: Callable[..., Server]) -> None:
-    """While connecting, before the connection is used, or when the request is out."""
-    failure = await failing(wire, at(serve(Peer.reset)), within(5))
-    told = {(Phase.NOT_CONNECTED, "connect-failure"), (Phase.NOT_WRITTEN, "reset"), (Phase.WRITTEN, "reset")}
-    assert (failure.phase, failure.kind) in told
+    """While connecting, before anything is written, or when the request is out: a race that nobody can decide.
+
+    Each has words of its own, so that none is told for another; and it is tried once.
+    """
+    server = serve(Peer.reset)
+    failure = await failing(wire, at(server), within(5))
+    if failure.phase == Phase.NOT_CONNECTED:
+        assert failure.kind == "connect-failure"
+    else:
+        assert failure.phase in {Phase.NOT_WRITTEN, Phase.WRITTEN}, failure
+        assert failure.kind == "reset"
+        assert failure.detail.endswith("before any reply")
+    assert server.connections == 1
 
 
 async def test_nobody_listens(wire: Any) -> None:
@@ -136,10 +164,9 @@ def _drip_body(peer: Peer) -> None:
 async def test_inside_the_body(wire: Any, serve: Callable[..., Server], how: str) -> None:
     script, kind, detail = BODY_BREAKS[how]
     answer = await wire.send(at(serve(script)), get(), within(0.5, idle=0.2))
-    began = time.monotonic()
-    with pytest.raises(TransportFailure) as caught:
-        await wire.read(answer)
-    assert time.monotonic() - began < 0.9
+    async with at_most(0.9, deadline=0.5):
+        with pytest.raises(TransportFailure) as caught:
+            await wire.read(answer)
     assert (caught.value.failure.phase, caught.value.failure.kind) == (Phase.REPLY_STARTED, kind)
     assert detail in caught.value.failure.detail
     await wire.let_go(answer)
