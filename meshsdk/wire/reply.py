@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from meshsdk.wire.http1 import Incoming
+from meshsdk.wire.receiver import Receiver
 from meshsdk.wire.retry_after import retry_after
 
 __all__ = ["DISCARD_BYTES", "BaseReply"]
@@ -15,7 +15,7 @@ DISCARD_BYTES = 64 * 1024
 _VERSIONS = {"1.1": b"HTTP/1.1", "1.0": b"HTTP/1.0"}
 
 
-class BaseReply(Incoming):
+class BaseReply(Receiver):
     """A reply that is told of as httpx tells of its own; the colours add how its body is read."""
 
     __slots__ = ("_info",)

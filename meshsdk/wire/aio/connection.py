@@ -19,16 +19,17 @@ from math import inf
 from typing import TYPE_CHECKING, cast
 
 from meshsdk.core.model import Failure, Phase
-from meshsdk.wire.aio.ends import Owner, Receiver
+from meshsdk.wire.aio.ends import Owner
 from meshsdk.wire.engine import Bounds
 from meshsdk.wire.failures import breach, late, lost, refused, stuck
 from meshsdk.wire.http1 import Limits, ProtocolError, ResponseReader
+from meshsdk.wire.receiver import Receiver
 from meshsdk.wire.sockets import prompt, quiet, read_last, unread_by_peer
 
 if TYPE_CHECKING:
     from meshsdk.wire.aio.watch import Watch
 
-__all__ = ["Connection", "Owner", "Receiver"]
+__all__ = ["Connection", "Owner"]
 
 # Bytes of a body that wait for their reader before the server is made to wait: two reads of asyncio and uvloop, as to
 # stop and to go on are a system call each. Reading goes on when half is left.

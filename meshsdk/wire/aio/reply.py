@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from meshsdk.core.model import Failure, TransportFailure
-from meshsdk.wire.aio.connection import HIGH_WATER, Connection, Receiver
+from meshsdk.wire.aio.connection import HIGH_WATER, Connection
 from meshsdk.wire.aio.stream import DuplexStream, StreamInfo
 from meshsdk.wire.reply import DISCARD_BYTES, BaseReply
 
@@ -17,7 +17,7 @@ __all__ = ["AsyncioReply"]
 _DISCARD_SECONDS = 1.0
 
 
-class AsyncioReply(BaseReply, Receiver):
+class AsyncioReply(BaseReply):
     """One reply; iterate it once, for the body.
 
     Attributes:

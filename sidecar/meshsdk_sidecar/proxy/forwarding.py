@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 from meshsdk.core.attempt import Attempt, Retry
 from meshsdk.core.model import Failure, Phase
 from meshsdk.errors import CallError
-from meshsdk.wire.aio.connection import Connection, Receiver
+from meshsdk.wire.aio.connection import Connection
 from meshsdk.wire.engine import Bounds
 from meshsdk.wire.http1 import Incoming
 from meshsdk.wire.http1.body import BodyWriter
+from meshsdk.wire.receiver import Receiver
 from meshsdk.wire.retry_after import retry_after
 from meshsdk_sidecar.proxy.downstream import Downstream
 from meshsdk_sidecar.proxy.fields import RequestHead, interim_head, reply_head, trailing
