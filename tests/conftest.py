@@ -24,8 +24,15 @@ settings.load_profile("suite")
 _WAITING = ("integration", "examples", "sidecar", "cli", "server", "simulation")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What hypothesis drives is not traced for coverage: unit tests cover the same, and tracing takes several times as
+    long as the tests themselves.
+    """
     items.sort(key=_turn)
+    for item in items:
+        if item.get_closest_marker("hypothesis"):
+            item.add_marker("no_cover")
 
 
 def _turn(item: pytest.Item) -> int:

@@ -141,13 +141,13 @@ async def test_after_deregistering_nothing_registers_again(consul, name):
 
 
 async def test_beats_keep_a_short_ttl_alive(consul, name):
-    heartbeat = Heartbeat(consul, registration(name, ttl=0.6))
+    heartbeat = Heartbeat(consul, registration(name, ttl=1.2))
     running = asyncio.create_task(heartbeat.run())
     async with asyncio.timeout(10):
         await until(lambda: heartbeat.registered)
     seen = set()
-    for _ in range(15):
-        await asyncio.sleep(0.1)
+    for _ in range(15):  # for two and a half times as long
+        await asyncio.sleep(0.2)
         seen.update(await health(consul, name))
     running.cancel()
     assert seen == {Health.PASSING}

@@ -52,7 +52,8 @@ class Sidecar:
             return answer.code, answer.read().decode()
 
     def until_ready(self) -> None:
-        wait(lambda: self.process.poll() is None and self._ready(), self.log)
+        """Workers are processes that begin one after the other, which a busy machine takes its time for."""
+        wait(lambda: self.process.poll() is None and self._ready(), self.log, seconds=30.0)
 
     def _ready(self) -> bool:
         try:

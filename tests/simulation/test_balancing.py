@@ -8,7 +8,10 @@ import pytest
 
 from tests.simulation.simulator import Report, Server, Simulation, constant, lognormal, plan
 
-pytestmark = pytest.mark.no_cover  # what is covered here is covered by unit tests; tracing makes it five times as slow
+pytestmark = [
+    pytest.mark.no_cover,  # what is covered here is covered by unit tests; tracing makes it five times as slow
+    pytest.mark.timeout(300),  # it waits for nothing, and computes for 10 s on a machine with nothing else to do
+]
 
 FAIR = 1 / 11
 

@@ -9,7 +9,10 @@ import pytest
 from meshsdk.core.events import Ejected, Returned
 from tests.simulation.simulator import Report, Server, Simulation, constant, plan
 
-pytestmark = pytest.mark.no_cover  # what is covered here is covered by unit tests; tracing makes it five times as slow
+pytestmark = [
+    pytest.mark.no_cover,  # what is covered here is covered by unit tests; tracing makes it five times as slow
+    pytest.mark.timeout(300),  # it waits for nothing, and computes for 10 s on a machine with nothing else to do
+]
 
 RATIO, MIN_PER_SECOND, WINDOW = 0.2, 10.0, 10.0
 

@@ -18,6 +18,8 @@ from meshsdk.wire.engine import Request
 from tests.wire.callers import Pieces, at, called, get, within
 from tests.wire.scripted import Peer, Script, Server, eventually
 
+pytestmark = pytest.mark.no_cover  # the same lines at every byte; the tests beside this cover them once
+
 REPLIES = {
     "length": b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\nX-One: 1\r\n\r\nhello world",
     "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

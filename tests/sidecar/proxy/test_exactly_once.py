@@ -16,7 +16,10 @@ from tests.sidecar.proxy.rig import Rig
 
 T = TypeVar("T")
 
-pytestmark = pytest.mark.asyncio(loop_factories=["uvloop"])
+pytestmark = [
+    pytest.mark.asyncio(loop_factories=["uvloop"]),
+    pytest.mark.no_cover,  # the same lines at every byte; the tests beside this cover them once
+]
 
 ASKED = b"PUT /a HTTP/1.1\r\nHost: app\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n3\r\nyou\r\n0\r\nX: y\r\n\r\n"
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
