@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -171,6 +170,8 @@ def _default_dir(environ: Mapping[str, str], variable: str, leaf: str) -> Path:
     base = environ.get(variable)
     if base:
         return Path(base) / "meshsdk" / leaf
+    import tempfile  # for those without XDG's folders
+
     return Path(tempfile.gettempdir()) / f"meshsdk-{os.getuid() if hasattr(os, 'getuid') else 'user'}" / leaf
 
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
-import anyio
-
 from meshsdk.core.attempt import Attempt, Final
 from meshsdk.core.exchange import Exchange
 from meshsdk.core.model import TransportFailure
+from meshsdk.wire.httpcore_runs import pause
 
 __all__ = ["AsyncReply", "Reply", "TransportFailure", "adrive", "drive"]
 
@@ -95,7 +94,7 @@ def drive(exchange: Exchange, send: Callable[[Attempt], R], sleep: Callable[[flo
 async def adrive(
     exchange: Exchange,
     send: Callable[[Attempt], Awaitable[AR]],
-    sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
+    sleep: Callable[[float], Awaitable[object]] = pause,
 ) -> tuple[AR, Attempt]:
     """The same, awaiting `send`, `sleep` and the closing of replies; on asyncio or trio."""
     while True:

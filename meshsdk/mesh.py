@@ -23,7 +23,7 @@ from meshsdk.identity.providers.provider import Examine, examine_here
 from meshsdk.identity.securing import Securing
 from meshsdk.server.allow import narrowed
 from meshsdk.server.beginning import Source
-from meshsdk.server.server import Server, Who
+from meshsdk.server.who import Who
 from meshsdk.telemetry import otel, threads
 from meshsdk.telemetry.access_log import AccessLog
 from meshsdk.telemetry.context import current, remaining_deadline
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from meshsdk.client.library import AsyncClientLibrary, AsyncTransportLibrary, ClientLibrary, TransportLibrary
     from meshsdk.core.strategy import Stop, Wait
     from meshsdk.server.asgi import ASGIApp, MeshASGI
+    from meshsdk.server.server import Server
     from meshsdk.server.wsgi import MeshWSGI, WSGIApp
 
 __all__ = ["Mesh", "open_consul"]
@@ -306,6 +307,8 @@ class Mesh:
 
     def _served(self) -> Server:
         if self._server is None:
+            from meshsdk.server.server import Server  # 2 MB, which a sidecar has no use for
+
             self._server = Server(
                 self.settings,
                 background=_background,

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 
-import anyio
-
-from meshsdk.wire.httpcore_runs import Run, running
+from meshsdk.wire.httpcore_runs import Event, Run, await_event, new_event, running
 
 __all__ = ["Gate"]
 
@@ -18,7 +16,7 @@ class Gate:
     def __init__(self) -> None:
         self._event = threading.Event()
         self._lock = threading.Lock()
-        self._waiting: dict[anyio.Event, Run] = {}
+        self._waiting: dict[Event, Run] = {}
 
     @property
     def is_open(self) -> bool:
@@ -40,14 +38,13 @@ class Gate:
 
     async def await_open(self, seconds: float) -> bool:
         """Wait at most `seconds` in the running loop; say whether the door is open."""
-        run, opened = running(), anyio.Event()
+        run, opened = running(), new_event()
         with self._lock:
             if self._event.is_set():
                 return True
             self._waiting[opened] = run
         try:
-            with anyio.move_on_after(seconds):
-                await opened.wait()
+            await await_event(opened, seconds)
         finally:
             with self._lock:
                 self._waiting.pop(opened, None)

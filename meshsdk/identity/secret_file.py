@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +50,8 @@ def _memory() -> int | None:
 
 @contextlib.contextmanager
 def _on_disk(content: str) -> Iterator[str]:
+    import tempfile  # which has more to it than the rest of this module's imports, and is seldom needed
+
     descriptor, path = tempfile.mkstemp(prefix="meshsdk-")  # made with mode 0600
     try:
         try:

@@ -16,8 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from anyio import to_thread
-
 from meshsdk.core.model import TLS_META, Endpoint
 from meshsdk.wire.httpcore_runs import TrioRun, running
 from meshsdk.wire.security import PeerRejected, Security
@@ -60,6 +58,8 @@ class Securing:
         if self._identity is None:
             return
         if isinstance(running(), TrioRun):
+            from anyio import to_thread  # 2 MB with all that follows, which no process without trio needs
+
             await to_thread.run_sync(self.wait_ready, abandon_on_cancel=True)
         else:
             await self._identity.await_answer(self._first_wait)

@@ -12,6 +12,7 @@ lifecycle.py     starting, ready, draining, stopped; Consul       signals.py    
 workers.py       processes that share one port                    supervisor.py  will another take our place?
 scrape.py        metrics of all workers, on a path or a port      probe.py       is the port ours yet?
 server.py        all of it, for one Mesh                          address.py     where callers reach us
+who.py           what rules are read with
 """
 
 from __future__ import annotations

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from meshsdk.config import Settings
@@ -14,39 +13,20 @@ from meshsdk.server.address import instance_id, own_address
 from meshsdk.server.announce import obeyed
 from meshsdk.server.answers import Answer
 from meshsdk.server.asgi import ASGIApp, MeshASGI
-from meshsdk.server.beginning import Beginning, Source
+from meshsdk.server.beginning import Beginning
 from meshsdk.server.entrance import Certificate, Entrance
-from meshsdk.server.guard import Guard, Intentions
+from meshsdk.server.guard import Guard
 from meshsdk.server.inbound import Intake, Page, RequestSink
 from meshsdk.server.instrument import instrument
 from meshsdk.server.lifecycle import ConsulFactory, Lifecycle, Phase, registration_of
 from meshsdk.server.scrape import MetricsPort, Scrape
+from meshsdk.server.who import Who
 from meshsdk.server.workers import SERVING, Workers
 from meshsdk.server.wsgi import MeshWSGI, WSGIApp
 from meshsdk.telemetry.metrics import Metrics
 from meshsdk.telemetry.tracing import Tracing
-from meshsdk.tokens.keeper import Tokens
 
-__all__ = ["Server", "Who"]
-
-
-@dataclass(frozen=True, slots=True)
-class Who:
-    """What access rules are read with.
-
-    Attributes:
-        intentions: of Consul, those in force; None where none is about this service.
-        sources: what is to be known before the first request is judged.
-        trust_domain: our own; empty as long as it is not known.
-        own_id: our own SPIFFE id; empty as long as it is not known.
-        tokens: judges end users' tokens; None where the policy asks for none.
-    """
-
-    intentions: Callable[[], Intentions | None] = lambda: None
-    sources: Sequence[Source] = ()
-    trust_domain: Callable[[], str] = str
-    own_id: Callable[[], str] = str
-    tokens: Tokens | None = None
+__all__ = ["Server"]
 
 
 def _guard(plan: Callable[[], Plan], who: Who) -> Guard:

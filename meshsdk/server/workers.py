@@ -14,7 +14,6 @@ the next one to look.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
 import socket
@@ -148,6 +147,8 @@ def folder(base: Path | None, instance: str) -> Path:
         raise Alone("this system has no unix sockets")
     meeting = base / instance
     if _too_long(meeting):
+        import hashlib  # 0.6 MB for a seldom need
+
         meeting = base / hashlib.sha256(instance.encode()).hexdigest()[:12]
     if _too_long(meeting):
         raise Alone(f"{base} is too long for a unix socket")

@@ -6,16 +6,29 @@ trio is never imported: where it runs, it is there.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-__all__ = ["PerRun", "Run", "TrioRun", "running"]
+__all__ = ["Event", "PerRun", "Run", "TrioRun", "await_event", "new_event", "pause", "running"]
 
 _log = logging.getLogger("meshsdk.wire")
 
 T = TypeVar("T")
+
+
+class Event(Protocol):
+    """What asyncio's and trio's events have in common."""
+
+    def set(self) -> Any:
+        """Let all go on who wait for it."""
+        ...
+
+    async def wait(self) -> Any:
+        """Until it is set."""
+        ...
 
 
 class TrioRun:
@@ -52,6 +65,20 @@ class TrioRun:
         """Call `do` in the run, from any thread; raises RuntimeError where it has ended."""
         self._token.run_sync_soon(do)
 
+    async def sleep(self, seconds: float) -> None:
+        """As `trio.sleep`."""
+        await self._trio.sleep(seconds)
+
+    def event(self) -> Event:
+        """A `trio.Event`."""
+        made: Event = self._trio.Event()
+        return made
+
+    async def await_event(self, event: Event, seconds: float) -> None:
+        """Wait for it, at most so long."""
+        with self._trio.move_on_after(seconds):
+            await event.wait()
+
     def create_task(self, work: Coroutine[Any, Any, None]) -> None:
         """Do `work` beside everything else, from inside the run; trio keeps the task."""
         self._trio.lowlevel.spawn_system_task(_carefully, work)
@@ -69,6 +96,32 @@ def running() -> Run:
         except RuntimeError:
             pass
     return asyncio.get_running_loop()
+
+
+def new_event() -> Event:
+    """One for either."""
+    run = running()
+    return run.event() if isinstance(run, TrioRun) else asyncio.Event()
+
+
+async def await_event(event: Event, seconds: float) -> None:
+    """Wait for one of `new_event`, at most so long, where it was made."""
+    run = running()
+    if isinstance(run, TrioRun):
+        return await run.await_event(event, seconds)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return None
+
+
+async def pause(seconds: float) -> None:
+    """Sleep, in either."""
+    run = running()
+    if isinstance(run, TrioRun):
+        await run.sleep(seconds)
+    else:
+        await asyncio.sleep(seconds)
 
 
 class PerRun(Generic[T]):

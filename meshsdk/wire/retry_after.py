@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 
 __all__ = ["retry_after"]
 
@@ -33,6 +32,8 @@ def _first(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> bytes | None:
 def _moment(value: bytes | None) -> datetime | None:
     if value is None:
         return None
+    from email.utils import parsedate_to_datetime  # 0.4 MB, and hardly anybody sends dates
+
     try:
         moment = parsedate_to_datetime(value.decode("ascii"))
     except (ValueError, TypeError, IndexError):

@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -50,6 +49,8 @@ def check(command: Sequence[str]) -> None:
     Raises:
         ConfigError: there is none.
     """
+    import shutil  # 0.5 MB with what it can unpack, which a sidecar beside its app has no use for
+
     if not command:
         raise ConfigError("--exec: no command; write it after --, such as: --exec -- node app.js")
     if shutil.which(command[0]) is None:

@@ -22,6 +22,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 from meshsdk.server.workers import Alone
 from meshsdk.wire.aio.watch import Watch
@@ -30,12 +31,14 @@ from meshsdk_sidecar import kinds, sockets
 from meshsdk_sidecar.admin import Admin, Pages
 from meshsdk_sidecar.child import Child
 from meshsdk_sidecar.config import Config
-from meshsdk_sidecar.control import Workers
 from meshsdk_sidecar.handover import READY, Handover, NotReplaced, Predecessor, meeting_place
 from meshsdk_sidecar.health import AppHealth, accepts
 from meshsdk_sidecar.mesh import SidecarMesh
 from meshsdk_sidecar.presence import Presence
 from meshsdk_sidecar.proxy.plane import Plane
+
+if TYPE_CHECKING:
+    from meshsdk_sidecar.control import Workers
 
 __all__ = ["Sidecar"]
 
@@ -78,7 +81,7 @@ class Sidecar:
         self._listening = listening
         self._command = command
         self._mesh = SidecarMesh(config)
-        self._workers = Workers(config, self._mesh, listening) if config.workers > 1 else None
+        self._workers = _workers(config, self._mesh, listening)
         self._plane = self._workers or Plane(config, self._mesh.parts())
         if isinstance(self._plane, Plane):
             self._mesh.metrics.observe_gauges(self._plane.readings)
@@ -320,6 +323,14 @@ class Sidecar:
             name = self._mesh.settings.service
             words = "%s is registered at %s: only callers on this machine reach it; inbound.advertise names another"
             log.warning(words, name, address)
+
+
+def _workers(config: Config, mesh: SidecarMesh, listening: sockets.Sockets) -> Workers | None:
+    if config.workers == 1:
+        return None
+    from meshsdk_sidecar.control import Workers  # 1 MB, which one process alone has no use for
+
+    return Workers(config, mesh, listening)
 
 
 def _tell_why(task: asyncio.Task[None]) -> None:

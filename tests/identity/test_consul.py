@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from meshsdk.identity import Expired, Identity, Issued, Material, NoIdentity, Re
 from meshsdk.identity.events import Event
 from meshsdk.identity.providers import consul as provider_module
 from meshsdk.identity.providers.consul import ConsulProvider
+from meshsdk.identity.providers.provider import examine_here
 from meshsdk.wire.security import PeerRejected
 from meshsdk_registry import Answer, Consul, Leaf, Root, Roots, Unreachable
 from meshsdk_registry.agent import running_agent
@@ -195,8 +197,22 @@ class Run:
     def __init__(self, script: Script, wall: WallClock) -> None:
         self.found: list[Material | Trouble] = []
         self.sleeps: list[asyncio.Event] = []
-        self._provider = ConsulProvider(lambda: script, "web", now=wall, sleep=self._sleep)  # type: ignore[arg-type,return-value]
+        self.held: asyncio.Event | None = None
+        self.examining = self.examined = 0
+        consul: Any = lambda: script  # noqa: E731
+        self._provider = ConsulProvider(consul, "web", examine=self._examine, now=wall, sleep=self._sleep)
         self._task = asyncio.create_task(self._provider.run(self.found.append))
+
+    async def _examine(self, *texts: str, **options: Any) -> Material:
+        self.examining += 1
+        assert self.examining == 1, "one after another"
+        try:
+            if self.held is not None:
+                await self.held.wait()
+            return await examine_here(*texts, **options)
+        finally:
+            self.examining -= 1
+            self.examined += 1
 
     async def _sleep(self, seconds: float) -> None:
         assert seconds == provider_module.RETRY
@@ -241,6 +257,27 @@ async def test_both_halves_are_needed(script: Script, run: Run, ca: Pair):
     script.say(roots=roots_of(ca))
     await run.settled()
     assert run.kinds == ["material"]
+
+
+async def test_what_comes_while_something_is_examined_is_examined_next(script: Script, run: Run, ca: Pair):
+    """An examination by another process takes its time, and both halves may change meanwhile."""
+    run.held = asyncio.Event()
+    first, second, new = leaf("web", ca), leaf("web", ca), issue("new")
+    script.say(leaf=leaf_of(first), roots=roots_of(ca))
+    await run.settled()
+    script.say(leaf=leaf_of(second))
+    await run.settled()
+    script.say(roots=roots_of(ca, new))
+    await run.settled()
+    assert run.found == []
+    run.held.set()
+    await run.settled()
+    assert run.kinds[0] == "material"
+    last = run.found[-1]
+    assert isinstance(last, Material)
+    assert last.serial == f"{second.certificate.serial_number:x}"
+    assert last.roots_pem == ca.pem.decode() + new.pem.decode()
+    assert run.examined <= 4, "each half at most twice"
 
 
 async def test_a_dropped_root_is_not_trusted_while_our_own_leaf_waits_for_its_renewal(

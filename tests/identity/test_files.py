@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from meshsdk.identity import Material, Trouble
 from meshsdk.identity.providers import files
 from meshsdk.identity.providers.files import FileProvider
+from meshsdk.identity.providers.provider import Examine, examine_here
 from tests.identity.certificates import NOW, Pair, issue, leaf
 from tests.identity.conftest import WallClock
 
@@ -71,10 +73,13 @@ Watching = Callable[[], object]
 
 
 @asynccontextmanager
-async def watching(pems: Set, wall: Callable[..., object] | None = None) -> AsyncIterator[tuple[Found, Turns]]:
+async def watching(
+    pems: Set, wall: Callable[..., object] | None = None, examine: Examine = examine_here
+) -> AsyncIterator[tuple[Found, Turns]]:
     found: Found = []
     turns = Turns()
-    provider = FileProvider(pems.cert, pems.key, pems.ca, now=wall or (lambda: NOW), sleep=turns.sleep)  # type: ignore[arg-type]
+    now: Any = wall or (lambda: NOW)
+    provider = FileProvider(pems.cert, pems.key, pems.ca, examine=examine, now=now, sleep=turns.sleep)
     task = asyncio.create_task(provider.run(found.append))
     await turns.first()
     try:
@@ -157,6 +162,28 @@ async def test_a_set_that_becomes_valid_later_is_taken_then(pems: Set, ca: Pair,
         await turns.next()
     assert [type(one) for one in found] == [Trouble, Material]
     assert "is not valid before" in serials(found)[0]
+
+
+async def test_a_set_that_is_refused_and_stays_as_it_is_is_not_examined_at_every_look(
+    pems: Set, ca: Pair, wall: WallClock
+):
+    examined = []
+
+    async def examine(*texts: str, **options: Any) -> Material:
+        examined.append(texts)
+        return await examine_here(*texts, **options)
+
+    pems.write(leaf("web", ca, start=NOW + timedelta(minutes=30)), ca)
+    async with watching(pems, wall, examine=examine) as (_, turns):
+        await turns.next()
+        await turns.next()
+        assert len(examined) == 1
+        wall.forward(seconds=5)
+        await turns.next()
+        assert len(examined) == 2
+        wall.forward(days=-1)
+        await turns.next()
+        assert len(examined) == 3, "the clock was set back"
 
 
 async def test_files_that_cannot_be_read(pems: Set):

@@ -84,7 +84,11 @@ async def test_the_instance_is_critical_until_the_app_is_well_and_says_why(tmp_p
                 assert (instance.address, instance.port) == ("127.0.0.1", sidecar.inbound)
                 assert instance.health is Health.PASSING
                 meta = {"mesh": "1", "sidecar": "1", "protocol": "http", "mesh-tls": "permissive", "version": "7"}
-                assert instance.meta == {**meta, "a": "b"}
+
+                async def certified() -> bool:  # it is told as soon as it is: the app may be well before
+                    return [one.meta for one in (await consul.instances("legacy")).value] == [{**meta, "a": "b"}]
+
+                await until(certified)
                 (check,) = (await consul.checks("legacy")).value
                 assert check.output == "policies: defaults"
 

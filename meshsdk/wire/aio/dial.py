@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -78,8 +79,26 @@ async def _connected(loop: asyncio.AbstractEventLoop, endpoint: Endpoint) -> soc
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setblocking(False)
-        await loop.sock_connect(sock, where)
+        await _connect(loop, sock, where)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+async def _connect(loop: asyncio.AbstractEventLoop, sock: socket.socket, where: Any) -> None:
+    """`loop.sock_connect`, which under uvloop has a thread of four ask the resolver what an address in digits means."""
+    if sock.family == socket.AF_UNIX:
+        return await loop.sock_connect(sock, where)
+    code = sock.connect_ex(where)
+    if code == errno.EINPROGRESS:
+        writable = asyncio.Event()
+        loop.add_writer(sock, writable.set)
+        try:
+            await writable.wait()
+        finally:
+            loop.remove_writer(sock)
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, f"Connect call failed {where}")
+    return None
