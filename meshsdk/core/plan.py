@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from meshsdk.core.access import Access
+from meshsdk.core.egress import Egress
 from meshsdk.core.tokens import Jwt
 
 __all__ = ["Balancing", "Breaker", "Limits", "Outlier", "Plan", "Retries", "Timeouts"]
@@ -125,6 +126,7 @@ class Plan:
         access: who may do what at the destination; for the destination itself.
         tls: `strict`, `permissive` or `off`.
         jwt: whose tokens the destination takes; for the destination itself. None where they are not looked at.
+        egress: which hosts outside the mesh the caller may call, whatever the destination.
     """
 
     version: str
@@ -138,3 +140,4 @@ class Plan:
     access: Access = field(default_factory=Access)
     tls: str = "permissive"
     jwt: Jwt | None = None
+    egress: Egress = field(default_factory=Egress)

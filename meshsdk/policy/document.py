@@ -9,6 +9,7 @@ from typing import Any
 from meshsdk.errors import PolicyError
 from meshsdk.policy import mistakes
 from meshsdk.policy.bounds import Layer, merge
+from meshsdk.policy.egress import unheeded
 from meshsdk.policy.reading import Mistake, read
 from meshsdk.policy.sections import MAX_CALLERS, MeshDocument, Sections, ServiceDocument
 
@@ -83,5 +84,6 @@ def _misfits(document: Document, below: list[Layer]) -> list[Mistake]:
     """Values beyond their bounds, as far as this document alone can tell."""
     found: dict[str, str] = {}
     for caller in ("", *list(document.callers)[:MAX_CALLERS]):
-        found |= dict(merge([*below, *document.layers(caller)])[1])
+        layers = [*below, *document.layers(caller)]
+        found |= {**dict(merge(layers)[1]), **dict(unheeded(layers))}
     return [(tuple(path.split(".")), why) for path, why in found.items()]

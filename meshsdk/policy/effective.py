@@ -11,15 +11,16 @@ from meshsdk.policy.authorization import Authorization, joined
 from meshsdk.policy.bounds import merge
 from meshsdk.policy.circuit_breaker import CircuitBreaker
 from meshsdk.policy.document import BUILT_IN, Document
+from meshsdk.policy.egress import Egress
 from meshsdk.policy.limits import Limits
 from meshsdk.policy.load_balancing import LoadBalancing
 from meshsdk.policy.mistakes import told
 from meshsdk.policy.outlier_detection import OutlierDetection
 from meshsdk.policy.reading import path_text
-from meshsdk.policy.refused import REFUSED
+from meshsdk.policy.refused import OF_SERVICES
 from meshsdk.policy.retries import Retries
 from meshsdk.policy.section import Wrong, take
-from meshsdk.policy.sections import Sections
+from meshsdk.policy.sections import MeshCaller, Sections
 from meshsdk.policy.telemetry import Telemetry
 from meshsdk.policy.timeouts import Timeouts
 from meshsdk.policy.tls import Tls
@@ -68,7 +69,10 @@ def check(mesh: Document | None, own: Document | None) -> None:
 
 
 def dump(plan: Plan) -> dict[str, Any]:
-    """A plan as a document would write it, every value given; parsing it gives the same plan."""
+    """A plan as documents would write it, every value given; parsing it gives the same plan.
+
+    `egress` is what `_mesh` would write; all else may stand in a service's document.
+    """
     return {
         "version": 1,
         "timeouts": Timeouts.dump(plan.timeouts),
@@ -81,15 +85,23 @@ def dump(plan: Plan) -> dict[str, Any]:
         "authorization": Authorization.dump(plan.access),
         "tls": Tls.dump(plan.tls),
         "authentication": Authentication.dump(plan.jwt),
+        "egress": Egress.dump(plan.egress),
     }
 
 
 def _merged(caller: str, mesh: Document | None, own: Document | None) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    if mesh and mesh.callers:
-        raise PolicyError(mesh.source, [f"from: {REFUSED['from']}"])
-    merged, wrong = merge([BUILT_IN, *(mesh.layers("") if mesh else ()), *(own.layers(caller) if own else ())])
+    if mesh:
+        _check_callers(mesh)
+    merged, wrong = merge([BUILT_IN, *(mesh.layers(caller) if mesh else ()), *(own.layers(caller) if own else ())])
     rules = joined(mesh.content if mesh else {}, own.content if own else {})
     return {**merged, "authorization": {**merged["authorization"], "rules": rules}}, wrong
+
+
+def _check_callers(mesh: Document) -> None:
+    """As `parse` did, unless the document was made by hand."""
+    given = {key for part in mesh.callers.values() for key in part}
+    if foreign := sorted(given - MeshCaller.fields().keys()):
+        raise PolicyError(mesh.source, [f"from.<caller>.{key}: {OF_SERVICES}" for key in foreign])
 
 
 def _refusal(mesh: Document | None, own: Document | None, mistakes: list[str]) -> PolicyError:

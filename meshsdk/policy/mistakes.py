@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from meshsdk.policy.reading import Mistake, Path, Reading, path_text
-from meshsdk.policy.refused import REFUSED
+from meshsdk.policy.refused import OF_SERVICES, REFUSED
 from meshsdk.policy.section import ABSENT, Section, Wrong, take
-from meshsdk.policy.sections import Sections
+from meshsdk.policy.sections import MeshCaller, Sections
 
 __all__ = ["find", "told"]
 
@@ -67,7 +67,8 @@ def _shown(value: object) -> str:
 def _unknown(section: type[Section], path: Path) -> str:
     key = str(path[-1])
     within = path[2:] if len(path) > 2 and path[0] == "from" else path  # the caller's part is a document of its own
-    if why := REFUSED.get(path_text(within)):
+    why = OF_SERVICES if section is MeshCaller and key in Sections.fields() else REFUSED.get(path_text(within))
+    if why:
         return why
     near = difflib.get_close_matches(key, section.fields(), n=1, cutoff=0.6)
     if near:

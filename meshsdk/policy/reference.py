@@ -28,7 +28,7 @@ most 512 KiB:
 
 | key | holds for |
 |---|---|
-| `mesh/policy/_mesh` | calls to every service |
+| `mesh/policy/_mesh` | calls to every service; `egress`, under `from:` too, for calls out of the mesh |
 | `mesh/policy/<service>` | calls to that service; its `from:` section for single callers |
 
 Later wins: built-in defaults, `_mesh`, the service's document, its `from.<caller>`. Mappings are merged key by key,
@@ -67,7 +67,7 @@ def _sections(model: type[Section], prefix: str = "") -> Iterator[str]:
 def _below(model: type[Section]) -> dict[type[Section], list[str]]:
     """The sections under a section, each with the keys that hold one: `deny`, `rules[]` of a list, `headers.<name>`."""
     found: dict[type[Section], list[str]] = {}
-    properties = schema()["$defs"].get(model.__name__, {}).get("properties", {})
+    properties = schema(mesh_wide=True)["$defs"].get(model.__name__, {}).get("properties", {})
     many = model.items()
     for key, section in model.fields().items():
         if section:
@@ -82,7 +82,7 @@ _MANY = {"array": "[]", "object": ".<name>"}
 
 def _section(paths: list[str], section: type[Section]) -> str:
     heading = "##" + "#" * paths[0].count(".") + " " + ", ".join(f"`{path}`" for path in paths)
-    known = schema()["$defs"][section.__name__]["properties"]
+    known = schema(mesh_wide=True)["$defs"][section.__name__]["properties"]
     rows = [_row(key, known[key]) for key, below in section.fields().items() if not below]
     table = ["| key | takes | default | meaning |", "|---|---|---|---|", *rows] if rows else []
     return "\n".join([heading, "", inspect.cleandoc(section.__doc__ or ""), "", *table, ""])

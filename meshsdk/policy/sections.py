@@ -13,6 +13,7 @@ from meshsdk.core.plan import Plan
 from meshsdk.policy.authentication import Authentication
 from meshsdk.policy.authorization import Authorization
 from meshsdk.policy.circuit_breaker import CircuitBreaker
+from meshsdk.policy.egress import Egress
 from meshsdk.policy.kinds import Kind, passing
 from meshsdk.policy.limits import Limits
 from meshsdk.policy.load_balancing import LoadBalancing
@@ -23,7 +24,16 @@ from meshsdk.policy.telemetry import Telemetry
 from meshsdk.policy.timeouts import Timeouts
 from meshsdk.policy.tls import Tls
 
-__all__ = ["CALLER_NAME", "MAX_CALLERS", "CallerSections", "MeshDocument", "Sections", "ServiceDocument"]
+__all__ = [
+    "CALLER_NAME",
+    "MAX_CALLERS",
+    "CallerSections",
+    "MeshCaller",
+    "MeshDocument",
+    "Sections",
+    "ServiceDocument",
+    "ServiceSections",
+]
 
 CALLER_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """A service's own name is a DNS label in small letters (RFC 1035, 2.3.1)."""
@@ -55,6 +65,11 @@ def _version_setting() -> Any:
     return required(Kind(_version, {"const": 1}), "`version: 1`", "The form of the document; always `1`.")
 
 
+def _callers(model: type[Section], description: str) -> Any:
+    parts = named(passing(_check_caller, f"^{CALLER_NAME.pattern}$"), section(model), before=_few)
+    return declared(parts, None, written=ABSENT, description=description, key="from")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallerSections(Section):
     """The sections that may differ from caller to caller; each may be left out."""
@@ -73,12 +88,19 @@ class CallerSections(Section):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sections(CallerSections):
-    """Every section; each may be left out."""
+class ServiceSections(CallerSections):
+    """The sections that a service may have; each may be left out."""
 
     authorization: Authorization = setting(section(Authorization), {}, "Who may do what at the service.")
     tls: Tls = setting(section(Tls), {}, "Whether calls are encrypted and both ends prove who they are.")
     authentication: Authentication = setting(section(Authentication), {}, "Which end users' tokens the service takes.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sections(ServiceSections):
+    """Every section; each may be left out."""
+
+    egress: Egress = setting(section(Egress), {}, "Which hosts outside the mesh may be called.")
 
     def plan(self, version: str) -> Plan:
         """As the core reads it; what is left out has its built-in default."""
@@ -94,7 +116,15 @@ class Sections(CallerSections):
             access=self.authorization.plan(),
             tls=self.tls.plan(),
             jwt=self.authentication.plan(),
+            egress=self.egress.plan(),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshCaller(Section):
+    """What `_mesh` says of one caller, whatever it calls."""
+
+    egress: Egress = setting(section(Egress), {}, "Which hosts outside the mesh it may call.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,17 +132,14 @@ class MeshDocument(Sections):
     """Defaults for every service, in `mesh/policy/_mesh`."""
 
     version: int = _version_setting()
+    callers: Mapping[str, MeshCaller] | None = _callers(MeshCaller, "By the calling service's name: its `egress`.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceDocument(Sections):
+class ServiceDocument(ServiceSections):
     """How callers treat one service, in `mesh/policy/<service>`."""
 
     version: int = _version_setting()
-    callers: Mapping[str, CallerSections] | None = declared(
-        named(passing(_check_caller, f"^{CALLER_NAME.pattern}$"), section(CallerSections), before=_few),
-        None,
-        written=ABSENT,
-        description="By the calling service's name: the sections that differ for its calls.",
-        key="from",
+    callers: Mapping[str, CallerSections] | None = _callers(
+        CallerSections, "By the calling service's name: the sections that differ for its calls."
     )

@@ -32,6 +32,11 @@ def plan(mesh: object = None, own: object = None) -> Plan:
     )
 
 
+def read_back(made: Plan) -> Plan:
+    text = {key: value for key, value in dump(made).items() if key != "egress"}  # which is not the service's to say
+    return effective("", "payments", None, parse(json.dumps(text), "payments", made.version))
+
+
 def ask(service: str, target: str = "/") -> Request:
     return Request(f"spiffe://td/ns/default/dc/dc1/svc/{service}", "td", "GET", target, lambda _: ())
 
@@ -121,7 +126,7 @@ def test_any_rules(authorization):
         reasons = refused.mistakes
     else:
         reasons = ("good",)
-        assert effective("", "payments", None, parse(json.dumps(dump(made)), "payments", made.version)) == made
+        assert read_back(made) == made
     assert reasons
     assert all(reasons)
 
@@ -132,4 +137,4 @@ def test_rules_that_are_dumped_are_read_back(rules, in_mesh):
     written = {"rules": [{action: match, "audit": audit} for action, match, audit in rules]}
     made = plan(written, None) if in_mesh else plan(None, written)
     assert len(made.access.rules) == len(rules)
-    assert effective("", "payments", None, parse(json.dumps(dump(made)), "payments", made.version)) == made
+    assert read_back(made) == made

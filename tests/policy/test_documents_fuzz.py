@@ -88,7 +88,7 @@ def test_no_plan_has_an_attempt_longer_than_its_request(timeouts):
 def test_what_is_dumped_is_read_back(breaker, failures):
     text = json.dumps({"version": 1, "circuit_breaker": {**breaker, "consecutive_failures": failures}})
     plan = effective("", "payments", None, parse(text, "payments"))
-    assert effective("", "payments", None, parse(json.dumps(dump(plan)), "payments")) == plan
+    assert effective("", "payments", parse(json.dumps(dump(plan)), "_mesh", plan.version), None) == plan
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_the_defaults_are_those_of_the_design():
 
 
 def test_a_plan_that_is_dumped_is_read_back():
-    assert effective("", "x", None, parse(str(dump(DEFAULTS)), "x", "defaults")) == DEFAULTS
+    assert effective("", "x", parse(str(dump(DEFAULTS)), "_mesh", "defaults"), None) == DEFAULTS
 
 
 def test_the_version_names_every_document():
@@ -75,8 +75,8 @@ def test_check_reports_every_caller_at_once():
 
 
 def test_a_mesh_document_made_by_hand_may_not_have_callers():
-    with pytest.raises(PolicyError, match="from: stands only at the top"):
-        effective("c", "payments", replace(mesh(""), callers={"c": {}}), None)
+    with pytest.raises(PolicyError, match=r"timeouts: `from` in `_mesh` has `egress` only"):
+        effective("c", "payments", replace(mesh(""), callers={"c": {"timeouts": {}}}), None)
 
 
 @pytest.mark.parametrize("source", ["_mesh", "mesh/policy/_mesh", "policies/_mesh.yaml", "_mesh.json"])

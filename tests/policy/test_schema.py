@@ -58,13 +58,18 @@ def test_the_schemas_are_schemas():
 
 
 def test_the_defaults_are_good():
-    assert complaints(dump(DEFAULTS)) == []
-    assert complaints(dump(DEFAULTS), mesh_wide=True) == []
+    text = dump(DEFAULTS)
+    assert complaints(text, mesh_wide=True) == []
+    del text["egress"]
+    assert complaints(text) == []
 
 
-def test_only_a_service_has_callers():
-    assert complaints({"version": 1, "from": {"a": {}}}) == []
-    assert complaints({"version": 1, "from": {"a": {}}}, mesh_wide=True)
+@pytest.mark.parametrize(("part", "mesh_wide"), [({"timeouts": {}}, False), ({"egress": {}}, True)])
+def test_callers_have_parts_of_their_own(part, mesh_wide):
+    for document in ({"version": 1, "from": {"a": part}}, {"version": 1, **part}):
+        assert complaints(document, mesh_wide=mesh_wide) == []
+    assert complaints({"version": 1, "from": {"a": part}}, mesh_wide=not mesh_wide)
+    assert complaints({"version": 1, "from": {"a": {"tls": {}}}}, mesh_wide=mesh_wide)
 
 
 def test_every_key_is_described():
