@@ -10,7 +10,8 @@
         │   ├── NoEndpoint          Consul was asked and knows no usable instance                      (UH)
         │   ├── Overloaded          `limits` are reached                                               (UO)
         │   ├── BreakerOpen         `circuit_breaker` is open                                          (UO)
-        │   └── RateLimited         `rate_limit` is used up                                            (RL)
+        │   ├── RateLimited         `rate_limit` is used up                                            (RL)
+        │   └── EgressDenied        `egress` does not let through that host outside the mesh           (NR)
         ├── DeadlineExceeded    the time for the call was over                                         (UT)
         └── UpstreamFailed      the last try failed on the wire
             ├── ConnectFailed       no connection to the instance                                      (UF)
@@ -35,6 +36,7 @@ __all__ = [
     "ConnectFailed",
     "ConnectionLost",
     "DeadlineExceeded",
+    "EgressDenied",
     "MeshError",
     "NoEndpoint",
     "Overloaded",
@@ -149,6 +151,12 @@ class RateLimited(Refused):
     """A rate limit is used up."""
 
     flag = "RL"
+
+
+class EgressDenied(Refused):
+    """The policy does not let this service call that host outside the mesh; `service` is the host."""
+
+    flag = "NR"
 
 
 class DeadlineExceeded(CallError):

@@ -60,6 +60,7 @@ class StaticDirectory:
         sink: Sink | None = None,
     ) -> None:
         self._clusters: dict[str, Cluster] = {}
+        self._plan = plan
         rng, sink = rng or random.Random(), sink or _unheard
         for service, addresses in services.items():
             self._clusters[service] = Cluster(service, plan, clock=clock, rng=rng, sink=sink)
@@ -85,6 +86,14 @@ class StaticDirectory:
     async def acluster(self, service: str) -> Cluster:
         """The same from asyncio."""
         return self.cluster(service)
+
+    def settled_plan(self) -> Plan:
+        """The policy; what it says of `egress` holds for calls to hosts that are no service."""
+        return self._plan
+
+    async def asettled_plan(self) -> Plan:
+        """The same from asyncio."""
+        return self._plan
 
 
 def _unheard(event: Event) -> None:

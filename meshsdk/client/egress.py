@@ -6,12 +6,13 @@ Proxy variables of the environment are not read here, nor by an httpx client tha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from meshsdk.client.errors import ConnectDeadlineExceeded, errors_of
+from meshsdk.client.errors import ConnectDeadlineExceeded, EgressDenied, errors_of
 from meshsdk.client.outgoing import with_trace
+from meshsdk.core.plan import Plan
 from meshsdk.errors import ConfigError
 from meshsdk.telemetry.context import remaining_deadline
 from meshsdk.telemetry.tracing import AttemptSpan, CallSpan, Tracing
@@ -36,7 +37,17 @@ class _Outside:
     def _begin(self, request: httpx.Request) -> tuple[CallSpan, AttemptSpan]:
         url = request.url
         call = self._tracing.begin_call(url.host, request.method, url)
-        return call, call.attempt(1, url.host, url.port or (443 if url.scheme == "https" else 80))
+        return call, call.attempt(1, url.host, _port(url))
+
+    def _permit(self, request: httpx.Request, plan: Plan) -> None:
+        """Raise `EgressDenied` where the policy does not let this service call the host."""
+        host, port = request.url.host, _port(request.url)
+        if plan.egress.permits(host, port):
+            return
+        problem = f"the policy lets this service call no {host} at port {port}: see `egress` in mesh/policy/_mesh"
+        error = errors_of(self._library)[EgressDenied](problem, service=host, reason="egress", policy=plan.version)
+        error.request = request
+        raise error
 
     def _outgoing(self, request: httpx.Request, attempt: AttemptSpan) -> httpx.Request:
         headers = with_trace(request.headers.raw, attempt.headers) if attempt.headers else request.headers.raw
@@ -67,6 +78,9 @@ class _Outside:
 class Egress(_Outside):
     """Sends to hosts outside the mesh; its transport is made at the first such call, as a TLS context costs 20 ms.
 
+    Args:
+        plan: the policy of this process's own service, once it is known.
+
     Raises:
         ConfigError: `transport` is not the library's.
     """
@@ -77,15 +91,20 @@ class Egress(_Outside):
         library: ModuleType,
         tracing: Tracing,
         clock: Callable[[], float],
+        plan: Callable[[], Plan],
     ) -> None:
         super().__init__(library, tracing, clock)
+        self._plan = plan
         _check(transport, library, "BaseTransport")
         self._transport = transport
 
     def send(self, request: httpx.Request) -> httpx.Response:
-        """Send `request`; raises what httpx raises, and `DeadlineExceeded` when there is no time left to send it."""
+        """Send `request`; raises what httpx raises, `EgressDenied` where the policy has it so, and `DeadlineExceeded`
+        when there is no time left to send it.
+        """
         call, attempt = self._begin(request)
         try:
+            self._permit(request, self._plan())
             if self._transport is None:
                 self._transport = self._library.HTTPTransport()
             response = self._transport.handle_request(self._outgoing(request, attempt))
@@ -110,8 +129,10 @@ class AsyncEgress(_Outside):
         library: ModuleType,
         tracing: Tracing,
         clock: Callable[[], float],
+        plan: Callable[[], Awaitable[Plan]],
     ) -> None:
         super().__init__(library, tracing, clock)
+        self._plan = plan
         _check(transport, library, "AsyncBaseTransport")
         self._transport = transport
 
@@ -119,6 +140,7 @@ class AsyncEgress(_Outside):
         """Send `request`; raises as `Egress.send` does."""
         call, attempt = self._begin(request)
         try:
+            self._permit(request, await self._plan())
             if self._transport is None:
                 self._transport = self._library.AsyncHTTPTransport()
             response = await self._transport.handle_async_request(self._outgoing(request, attempt))
@@ -132,6 +154,10 @@ class AsyncEgress(_Outside):
         """Close its connections."""
         if self._transport is not None:
             await self._transport.aclose()
+
+
+def _port(url: httpx.URL) -> int:
+    return url.port or (443 if url.scheme == "https" else 80)
 
 
 def _check(transport: object, library: ModuleType, base: str) -> None:

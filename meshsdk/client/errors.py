@@ -33,6 +33,7 @@ __all__ = [
     "ConnectTimedOut",
     "ConnectionLost",
     "DeadlineExceeded",
+    "EgressDenied",
     "Errors",
     "InvalidRequest",
     "InvalidUrl",
@@ -73,6 +74,10 @@ class BreakerOpen(errors.BreakerOpen, httpx.ConnectError):
 
 class RateLimited(errors.RateLimited, httpx.ConnectError):
     """`meshsdk.RateLimited` for httpx."""
+
+
+class EgressDenied(errors.EgressDenied, httpx.ConnectError):
+    """`meshsdk.EgressDenied` for httpx."""
 
 
 class DeadlineExceeded(errors.DeadlineExceeded, httpx.ReadTimeout):
@@ -121,6 +126,7 @@ _TABLE: dict[type[errors.CallError], type[errors.CallError]] = {
     errors.Overloaded: Overloaded,
     errors.BreakerOpen: BreakerOpen,
     errors.RateLimited: RateLimited,
+    errors.EgressDenied: EgressDenied,
     errors.DeadlineExceeded: DeadlineExceeded,
     errors.ConnectFailed: ConnectFailed,
     errors.ConnectionLost: ConnectionLost,

@@ -36,6 +36,7 @@ from meshsdk.wire.blocking import BlockingEngine
 
 if TYPE_CHECKING:
     from meshsdk.core.cluster import Cluster
+    from meshsdk.core.plan import Plan
 
 __all__ = ["AsyncCalling", "AsyncMeshTransport", "Calling", "Clusters", "MeshTransport"]
 
@@ -52,6 +53,14 @@ class Clusters(Protocol):
         ...
 
     async def acluster(self, service: str) -> Cluster:
+        """The same from asyncio or trio."""
+        ...
+
+    def settled_plan(self) -> Plan:
+        """The policy of this process's own service, after waiting until it is known if need be."""
+        ...
+
+    async def asettled_plan(self) -> Plan:
         """The same from asyncio or trio."""
         ...
 
@@ -158,7 +167,7 @@ class Calling(_Library):
         self._tracing = tracing or Tracing()
         self._security = security
         self._engine = engines.engine(engine, self.library, clock, security)
-        self._egress = Egress(egress, self.library, self._tracing, clock)
+        self._egress = Egress(egress, self.library, self._tracing, clock, directory.settled_plan)
         self._sleep = sleep
         self._seen = _Seen(security)
 
@@ -258,7 +267,7 @@ class AsyncCalling(_Library):
         self._security = security
         self._engine = engines.async_engine(engine, self.library, clock, security)
         self._loop = engines.loop_of(self._engine)
-        self._egress = AsyncEgress(egress, self.library, self._tracing, clock)
+        self._egress = AsyncEgress(egress, self.library, self._tracing, clock, directory.asettled_plan)
         self._sleep = sleep
         self._seen = _Seen(security)
 

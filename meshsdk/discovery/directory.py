@@ -11,6 +11,7 @@ Rule 4: a forked child starts cold, with all that was known, and watches for its
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import re
@@ -37,6 +38,8 @@ from meshsdk.errors import ConfigError, UnknownService
 from meshsdk_registry import Consul
 
 __all__ = ["Directory"]
+
+_log = logging.getLogger("meshsdk.discovery")
 
 CLOSE_TIMEOUT = 2.0
 """Seconds `close` waits for the background to stop; it needs milliseconds unless the disk hangs."""
@@ -87,6 +90,7 @@ class Directory:
         self._watched: dict[str, float] = {}  # when each was last known to be called
         self._caller = caller
         self._follows_own = False
+        self._unsettled = False  # and said so
         self._policies = Policies(caller)
         self._closed = False
         self._lock = threading.Lock()
@@ -134,6 +138,18 @@ class Directory:
         if self._closed:
             self._watcher.own.gate.open()
         return self._watcher.own.gate
+
+    def settled_plan(self) -> Plan:
+        """Return the own plan, once it is known or `first_wait` is over."""
+        if not (gate := self.own_gate()).is_open and not self._background.is_current:
+            gate.wait(self._first_wait)
+        return self._settled()
+
+    async def asettled_plan(self) -> Plan:
+        """The same from any event loop, which goes on meanwhile."""
+        if not (gate := self.own_gate()).is_open:
+            await gate.await_open(self._first_wait)
+        return self._settled()
 
     def own_known(self) -> bool:
         """Whether Consul or the disk has said what this process's own policy is, if only that there is none."""
@@ -219,6 +235,16 @@ class Directory:
             limbo=known.damping.limbo,
             refusals=known.refusals,
         )
+
+    def _settled(self) -> Plan:
+        if not (self._watcher.own.known or self._unsettled or self._closed):
+            self._unsettled = True
+            _log.warning(
+                "%s: Consul does not tell the policy, and nothing of it is remembered on disk: until it does, calls to"
+                " hosts outside the mesh are not restricted",
+                self._caller,
+            )
+        return self.own_plan()
 
     def _follow_own(self) -> None:
         with self._lock:

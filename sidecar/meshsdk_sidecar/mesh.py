@@ -79,6 +79,10 @@ class SidecarMesh(Mesh):
         """A client of Consul; to be used in one event loop, and closed there."""
         return open_consul(self.settings)
 
+    async def await_policy(self) -> None:
+        """Wait, a bounded time, until it is known which hosts the app may call outside the mesh."""
+        await self.directory.asettled_plan()
+
     async def await_known(self) -> None:
         """Wait, a bounded time, until it is known who may come in: certificate, intentions, keys of tokens."""
         await asyncio.gather(self._securing.await_ready(), self._beginning.await_over())

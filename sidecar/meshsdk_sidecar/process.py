@@ -98,6 +98,7 @@ class Sidecar:
         async with AsyncExitStack() as begun:
             await begun.enter_async_context(self._mesh)
             if self._before is None:
+                await self._mesh.await_policy()
                 await self._plane.open({name: each for name, each in self._listening.items() if name != "inbound"})
                 begun.push_async_callback(self._plane.close)
                 await self._open_pages(begun)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import httpx
 import pytest
 
 from meshsdk import errors
 from meshsdk.client import MeshTransport, client
+from meshsdk.core.egress import Egress
+from meshsdk.core.plan import Plan
 from meshsdk.telemetry.context import Inbound, current
 from meshsdk.telemetry.propagate import extract
-from tests.client.colours import Blocking, Colour, Mesh
+from tests.client.colours import QUICK, Blocking, Colour, Mesh
 from tests.wire.scripted import Peer, Server, after_request, answering, refusing_port, reply
 
 Serve = Callable[..., Server]
@@ -102,3 +105,52 @@ def test_the_policy_rules_time_unless_told_otherwise() -> None:
         assert http.timeout == httpx.Timeout(None)
     with client(MeshTransport(directory), timeout=3) as http:
         assert http.timeout == httpx.Timeout(3)
+
+
+def only(*hosts: str) -> Plan:
+    return replace(QUICK, version="_mesh@7", egress=Egress("deny", hosts))
+
+
+async def test_a_host_that_the_policy_does_not_let_through_is_an_error_of_its_own(colour: Colour, serve: Serve) -> None:
+    server = serve(answering(reply(b"outside")))
+    host, _, port = server.address.rpartition(":")
+    mesh = Mesh(plan=only("api.example.com", f"{host}:1"))
+    async with colour.client(mesh) as http:
+        with pytest.raises(
+            errors.EgressDenied, match=rf"no {host} at port {port}: see `egress`.*policy _mesh@7"
+        ) as caught:
+            await http.get(f"http://{server.address}/x")
+    assert isinstance(caught.value, colour.httpx.ConnectError)
+    assert isinstance(caught.value, errors.Refused)
+    assert str(caught.value.request.url).endswith("/x")
+    assert (caught.value.service, caught.value.attempts, caught.value.flag) == (host, 0, "NR")
+    assert server.heads == [], "nothing was sent"
+
+
+async def test_a_host_that_is_listed_is_called(colour: Colour, serve: Serve) -> None:
+    server = serve(answering(reply(b"outside")))
+    async with colour.client(Mesh(plan=only(server.address))) as http:
+        assert (await http.get(f"http://{server.address}/")).text == "outside"
+
+
+async def test_services_are_not_what_egress_is_about(colour: Colour, serve: Serve) -> None:
+    async with colour.client(Mesh(serve(answering(reply(b"inside"))), plan=only())) as http:
+        assert (await http.get("http://payments/")).text == "inside"
+
+
+async def test_where_a_redirect_leads_is_asked_about_too(colour: Colour, serve: Serve) -> None:
+    there = serve(answering(reply(b"outside")))
+    head = f"HTTP/1.1 302 Found\r\nLocation: http://{there.address}/\r\nContent-Length: 0\r\n\r\n".encode()
+    here = serve(answering(head))
+    async with colour.client(Mesh(plan=only(here.address)), follow_redirects=True) as http:
+        with pytest.raises(errors.EgressDenied):
+            await http.get(f"http://{here.address}/")
+    assert there.heads == []
+
+
+def test_https_is_asked_about_by_its_own_port() -> None:
+    answered = httpx.MockTransport(lambda _: httpx.Response(200))
+    with client(MeshTransport(Mesh(plan=only("a.example.com:443")).directory, egress=answered)) as http:
+        assert http.get("https://a.example.com/").status_code == 200
+        with pytest.raises(errors.EgressDenied, match="port 80"):
+            http.get("http://a.example.com/")

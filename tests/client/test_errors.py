@@ -35,6 +35,7 @@ CASES: list[tuple[type[errors.CallError], Failure | None, str]] = [
     (errors.Overloaded, None, "ConnectError"),
     (errors.BreakerOpen, failed(Phase.WRITTEN), "ConnectError"),
     (errors.RateLimited, None, "ConnectError"),
+    (errors.EgressDenied, None, "ConnectError"),
     (errors.DeadlineExceeded, None, "ConnectTimeout"),
     (errors.DeadlineExceeded, failed(Phase.NOT_CONNECTED), "ConnectTimeout"),
     (errors.DeadlineExceeded, failed(Phase.WRITTEN), "ReadTimeout"),

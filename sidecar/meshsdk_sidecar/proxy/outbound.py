@@ -7,6 +7,8 @@ Rule 2  A name of the mesh is found, balanced, retried and secured. Any other ho
 Rule 3  The deadline a caller sends bounds the call here and is sent on; its trace context is sent on as it is.
 Rule 4  CONNECT leads to hosts outside only: a tunnel to a service would carry requests that no policy sees.
 Rule 5  A call to the sidecar itself would come back for ever: refused.
+Rule 6  A host outside is called only where `egress` of the policy lets it through; every request is asked about, and
+        every CONNECT. A tunnel that stands stays.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from meshsdk.wire.http1.requests import Asked, Refused
     from meshsdk_sidecar.proxy.plane import Plane
 
-__all__ = ["Forwards", "Looking", "Misdirected", "OutboundDoor", "idempotent", "origin", "path_of"]
+__all__ = ["Forwards", "Looking", "Misdirected", "OutboundDoor", "authority", "idempotent", "origin", "path_of"]
 
 log = logging.getLogger("meshsdk.sidecar")
 
@@ -46,12 +48,14 @@ class Misdirected(Exception):
     Attributes:
         status: what the caller is answered.
         reason: the metric's label.
+        flag: the response flag, empty for none.
     """
 
-    def __init__(self, status: int, reason: str, why: str) -> None:
+    def __init__(self, status: int, reason: str, why: str, flag: bytes = b"") -> None:
         super().__init__(why)
         self.status = status
         self.reason = reason
+        self.flag = flag
 
 
 class Forwards(Protocol):
@@ -98,7 +102,8 @@ class OutboundDoor:
         except (Misdirected, NoName) as error:
             status, reason = (error.status, error.reason) if isinstance(error, Misdirected) else (400, "no-name")
             plane.refused("outbound", reason, str(error))
-            downstream.reply(status, f"{error}\n".encode())
+            flag = error.flag if isinstance(error, Misdirected) else b""
+            downstream.reply(status, f"{error}\n".encode(), ((b"x-mesh-flag", flag),) if flag else ())
             return
         if cluster is None:
             looking = Looking(self, downstream, asked, target)
@@ -144,27 +149,34 @@ class OutboundDoor:
                 raise _not_http(scheme, host)
             name = _service(host)
             if name is None:
-                self._not_ourselves(downstream, host)
-                return plane.egress(host), target, ""
+                return self._outside(downstream, host), target, ""
         if asked.host is None:
             asked.host = name.encode()
         return plane.peek(name), target, name
 
-    def _connect(self, downstream: Downstream, authority: bytes) -> None:
+    def _connect(self, downstream: Downstream, target: bytes) -> None:
         """Carry bytes to a host outside; what the mesh carries to its services are requests."""
-        host = authority.rpartition(b":")[0].strip(b"[]")
+        host = target.rpartition(b":")[0].strip(b"[]")
         if self._service is not None or service_of(host) is not None:
             name = (self._service or host.decode("latin-1")).removesuffix(".mesh")
             raise Misdirected(
                 403,
                 "connect",
-                f"CONNECT {authority.decode('latin-1')}: services of the mesh are called by http://{name}/, and the "
+                f"CONNECT {target.decode('latin-1')}: services of the mesh are called by http://{name}/, and the "
                 "mesh encrypts; CONNECT leads to hosts outside only",
             )
-        self._not_ourselves(downstream, authority)
-        connecting = Connecting(downstream, self._plane.egress(authority), self._plane.pools)
+        connecting = Connecting(downstream, self._outside(downstream, target), self._plane.pools)
         downstream.work = connecting
         connecting.begin()
+
+    def _outside(self, downstream: Downstream, host: bytes) -> Cluster:
+        self._not_ourselves(downstream, host)
+        plan = self._plane.own_plan()
+        name, port = authority(host)
+        if not plan.egress.permits(name, port):
+            why = f"the policy ({plan.version}) lets this service call no {name} at port {port}"
+            raise Misdirected(403, "egress", f"{why}: see `egress` in mesh/policy/_mesh", b"NR")
+        return self._plane.egress(host)
 
     def _not_ourselves(self, downstream: Downstream, host: bytes) -> None:
         name, _, port = host.decode("latin-1").rpartition(":")
@@ -240,6 +252,15 @@ def origin(target: bytes) -> tuple[bytes, bytes]:
     scheme, _, rest = target.partition(b"://")
     path, mark, query = rest.partition(b"?")
     return scheme.lower(), b"/" + path.partition(b"/")[2] + mark + query
+
+
+def authority(host: bytes) -> tuple[str, int]:
+    """Name and port, 80 where there is none."""
+    text = host.decode("latin-1")
+    name, colon, port = text.rpartition(":")
+    if colon and port.isdigit() and not name.endswith(":"):
+        return name.strip("[]"), int(port)
+    return text.strip("[]"), 80
 
 
 def _is_local(name: str, here: str) -> bool:

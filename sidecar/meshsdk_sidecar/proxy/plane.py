@@ -33,7 +33,7 @@ from meshsdk_sidecar.config import Config, LimitsSection
 from meshsdk_sidecar.place import Place
 from meshsdk_sidecar.proxy.downstream import Downstream
 from meshsdk_sidecar.proxy.inbound import InboundDoor, local_plan
-from meshsdk_sidecar.proxy.outbound import OutboundDoor
+from meshsdk_sidecar.proxy.outbound import OutboundDoor, authority
 from meshsdk_sidecar.proxy.tcp import Carrier
 from meshsdk_sidecar.proxy.tcp_ways import tcp_carrier
 from meshsdk_sidecar.proxy.work import Door, Patience
@@ -310,11 +310,15 @@ class Plane:
         self._followed[service] = _Followed(snapshot, mode, generation)
         self.pools.retire(gone, service)
 
+    def own_plan(self) -> Plan:
+        """The policy of the service beside us."""
+        return self._parts.own_plan()
+
     def egress(self, host: bytes) -> Cluster:
         """A host outside the mesh, as a cluster of one."""
         cluster = self._egress.pop(host, None)
         if cluster is None:
-            name, port = _authority(host)
+            name, port = authority(host)
             cluster = self._single("egress", Endpoint(host.decode("latin-1"), name, port), self._parts.sink)
             if len(self._egress) >= _EGRESS_KEPT:
                 del self._egress[next(iter(self._egress))]
@@ -386,11 +390,3 @@ def _sizes(limits: LimitsSection) -> RequestLimits:
         field=min(usual.field, limits.head),
         body=usual.body if limits.body is None else limits.body,
     )
-
-
-def _authority(host: bytes) -> tuple[str, int]:
-    text = host.decode("latin-1")
-    name, colon, port = text.rpartition(":")
-    if colon and port.isdigit() and not name.endswith(":"):
-        return name.strip("[]"), int(port)
-    return text.strip("[]"), 80
