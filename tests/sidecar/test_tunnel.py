@@ -219,6 +219,18 @@ def test_over_tls_an_answer_to_one_that_has_ended_has_a_moment() -> None:
     assert (pair.left.saw, pair.right.saw) == ("eof", "eof")
 
 
+def test_over_tls_whoever_asked_is_told_at_once_that_the_answer_is_over() -> None:
+    pair = Pair(left=False)
+    pair.left.say(b"asked")
+    pair.right.say(b"answered")
+    pair.right.say(None)
+    pair.take()
+    pair.world.run()
+    assert (pair.left.arrived, pair.right.arrived) == (b"answered", b"asked")
+    assert (pair.left.saw, pair.right.saw) == ("eof", "eof")
+    assert pair.over().why == ENDED
+
+
 def test_over_tls_an_end_is_that_of_both_ways_and_what_came_is_delivered() -> None:
     pair = Pair(right=False)
     pair.right.say(b"x" * 1000)

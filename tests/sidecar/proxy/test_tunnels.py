@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from meshsdk_sidecar.proxy.tunnel import LINGER
 from tests.sidecar.proxy.ends import Message, Peer, echoing, serving, until
 
 ASKED = b"GET /ws HTTP/1.1\r\nHost: app\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nX: y\r\n\r\n"
@@ -46,6 +47,25 @@ async def test_upgrade_is_a_tunnel_both_ways(rig, way) -> None:
     await rig.settled()
     assert len(rig.ended) == (way != "in")
     assert not rig.ended or (rig.ended[0].status, rig.ended[0].flag) == (101, "")
+
+
+async def test_tunnel_that_the_app_ends_is_over_at_once(rig, way) -> None:
+    """As a WebSocket's: the server closes when both have said goodbye, and the client waits for it (RFC 6455, 7.1.1)."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(SWITCHING)
+        await peer.send(b"re: ", await peer.reader.readexactly(7))
+
+    rig.app.script = script
+    client = await rig.client(way)
+    await client.ask(ASKED, b"goodbye")
+    begun = rig.plane.clock()
+    assert await _until_end(client) == b"re: goodbye"
+    assert rig.plane.clock() - begun < 0.7 * LINGER
+    await client.close()
+    await rig.settled()
+    assert all(end.flag == "" for end in rig.ended)
 
 
 async def test_tunnel_that_the_client_breaks_off(rig, way) -> None:
