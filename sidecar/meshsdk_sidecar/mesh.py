@@ -8,7 +8,7 @@ import time
 
 from meshsdk.core.intentions import Intentions
 from meshsdk.core.model import TLS_META
-from meshsdk.identity.apart import examine_apart
+from meshsdk.identity.apart import examine_leanly
 from meshsdk.mesh import Mesh, open_consul
 from meshsdk.server.address import instance_id, own_address
 from meshsdk.server.announce import obeyed
@@ -39,7 +39,7 @@ class SidecarMesh(Mesh):
     """
 
     # The library that examines certificates is 8 MB, and would be needed for a moment every other day.
-    _examine = staticmethod(examine_apart)
+    _examine = staticmethod(examine_leanly)
 
     def __init__(self, config: Config) -> None:
         carry_by(WireCarrier)

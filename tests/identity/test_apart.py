@@ -131,16 +131,24 @@ from datetime import datetime
 from meshsdk.identity import apart, holder
 from meshsdk.identity.providers import consul, files
 given = json.load(sys.stdin)
-asyncio.run(apart.examine_apart(*given, now=datetime.fromisoformat(sys.argv[1])))
-print([name for name in sys.modules if name.split(".")[0] == "cryptography"])
+for _ in range(2):
+    asyncio.run(apart.examine_leanly(*given, now=datetime.fromisoformat(sys.argv[1])))
+    print("cryptography" in sys.modules, "meshsdk.identity.examination" in sys.modules)
 """
 
 
-def test_who_asks_does_not_load_the_library(ca: Pair):
-    given = json.dumps(texts(leaf("web", ca), ca))
+@pytest.mark.parametrize(
+    ("minutes", "library_and_examination"),
+    [(60, "False False\nFalse False\n"), (4, "True False\nTrue True\n")],
+    ids=["usual", "renewed every few minutes"],
+)
+def test_the_library_is_loaded_where_certificates_live_shortly_and_there_alone(
+    ca: Pair, minutes: int, library_and_examination: str
+):
+    pair = leaf("web", ca, start=NOW - timedelta(minutes=minutes / 2), end=NOW + timedelta(minutes=minutes / 2))
     command = [sys.executable, "-P", "-c", LEAN, NOW.isoformat()]
-    done = subprocess.run(command, input=given, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    done = subprocess.run(command, input=json.dumps(texts(pair, ca)), capture_output=True, text=True, check=True)
+    assert done.stdout == library_and_examination
 
 
 def test_who_examines_loads_little_else():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from meshsdk_registry import Consul
 from meshsdk_registry.agent import running_agent
 from tests.real_consul import free_ports
 from tests.sidecar.conftest import Sidecar, environment, wait
@@ -66,9 +68,14 @@ def loaded(module: str) -> set[str]:
 
 @pytest.fixture
 def renewing_agent() -> Iterator[str]:
-    """One whose certificates live for five seconds."""
-    with running_agent(leaf_ttl=5) as agent:
+    """One that gives new certificates soon after its CA is another."""
+    with running_agent(rotation_jitter=0.5) as agent:
         yield agent.url
+
+
+async def rotate(consul: str) -> None:
+    async with Consul(consul) as client:
+        await client.rotate_ca()
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +104,11 @@ print(json.dumps([code, peak, sorted(sys.modules)]))
 """
 
 
+def _serial(sidecar: Sidecar) -> str:
+    found: str = json.loads(sidecar.page("/certs")[1])["serial"]
+    return found
+
+
 def test_nor_while_it_serves(tmp_path, renewing_agent):
     """What is imported when it is needed is not needed to be registered, certified, to carry a call both ways and to
     have the certificate renewed."""
@@ -121,7 +133,9 @@ def test_nor_while_it_serves(tmp_path, renewing_agent):
         request = urllib.request.Request(sidecar.proxy, method="HEAD", headers={"Host": "lean"})
         with urllib.request.urlopen(request, timeout=10) as answer:
             assert answer.status == 200
-        wait(lambda: json.loads(sidecar.page("/certs")[1])["renewals"] > 1, tmp_path / "log", 30)
+        serial = _serial(sidecar)
+        asyncio.run(rotate(renewing_agent))
+        wait(lambda: _serial(sidecar) != serial, tmp_path / "log", 30)
         process.terminate()
         code, peak, modules = json.loads(process.communicate(timeout=20)[0])
     finally:

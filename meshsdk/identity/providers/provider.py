@@ -15,7 +15,7 @@ Publish = Callable[[Material | Trouble], None]
 
 
 class Examine(Protocol):
-    """Makes material of PEM texts: `examine_here`, or `meshsdk.identity.apart.examine_apart`."""
+    """Makes material of PEM texts: `examine_here`, or `meshsdk.identity.apart.examine_leanly`."""
 
     async def __call__(
         self, chain: str, key: str, roots: str, *, now: datetime, trust_domain: str = "", rooted: bool = True
