@@ -49,7 +49,9 @@ def effective(caller: str, service: str, mesh: Document | None, own: Document | 
     if wrong:
         raise _refusal(mesh, own, [f"{path}: {why} (calls of {caller} to {service})" for path, why in wrong])
     bad: list[Wrong] = []
-    sections = take(Sections, merged, (), bad)
+    built_in = BUILT_IN.content
+    given = {key: value for key, value in merged.items() if value is not built_in[key]}  # the others need no reading
+    sections = take(Sections, given, (), bad)
     if sections is None:
         raise _refusal(mesh, own, [f"{path_text(mistake.path)}: {told(mistake)}" for mistake in bad])
     return sections.plan(_version(mesh, own))
