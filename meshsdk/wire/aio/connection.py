@@ -362,14 +362,14 @@ class Connection(asyncio.Protocol):
         """The reply is complete."""
         self._receiver = None
         self._watch.discard(self)
-        if self._paused:
-            self.resume()
+        self.resume()
         if receiver.status == 101:
             self.transport.pause_reading()  # until whoever asked for the upgrade takes over, or closes
         elif self.reader.reusable and not (self.uploading or self.last or self._gone):
             self._owner.release(self)
         else:
-            self.close()
+            # Whoever reads no more would never let what is unsent be sent.
+            (self.abort if self.uploading or self.transport.get_write_buffer_size() else self.close)()
         receiver.progressed()
 
     def _lose(self, receiver: Receiver, error: Exception | None) -> None:

@@ -17,7 +17,7 @@ from meshsdk.wire.http1.body import BodyWriter
 from meshsdk.wire.http1.replies import status_line
 from meshsdk.wire.http1.requests import Asked
 
-__all__ = ["ReplyHead", "RequestHead", "interim_head", "reply_head", "request_head", "trailing"]
+__all__ = ["ReplyHead", "RequestHead", "interim_head", "reply_head", "request_head", "trailing", "welcomes_more"]
 
 _PLAIN, _DROPPED, _CONNECTION, _HOST, _LENGTH, _TIMEOUT, _KEY = range(7)
 _SPECIAL = {
@@ -164,6 +164,16 @@ def trailing(trailers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     if not trailers:
         return trailers
     return [pair for pair in trailers if _names[pair[0]] not in _NO_TRAILERS and pair[0].lower() != b"trailer"]
+
+
+def welcomes_more(reply: Incoming) -> bool:
+    """Whether a server whose answer came before the request's end may read on: it is good, and says nothing of closing
+    (RFC 9112, 9.6).
+    """
+    return reply.status < 300 and not any(
+        _names[name] == _CONNECTION and b"close" in {option.strip().lower() for option in value.split(b",")}
+        for name, value in reply.headers
+    )
 
 
 def _lines(status: int, reason: bytes, fields: list[tuple[bytes, bytes]]) -> tuple[list[bytes], bool]:

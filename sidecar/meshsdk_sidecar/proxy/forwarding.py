@@ -23,7 +23,7 @@ from meshsdk.wire.http1.body import BodyWriter
 from meshsdk.wire.receiver import Receiver
 from meshsdk.wire.retry_after import retry_after
 from meshsdk_sidecar.proxy.downstream import Downstream
-from meshsdk_sidecar.proxy.fields import RequestHead, interim_head, reply_head, trailing
+from meshsdk_sidecar.proxy.fields import RequestHead, interim_head, reply_head, trailing, welcomes_more
 from meshsdk_sidecar.proxy.joined import Joined
 from meshsdk_sidecar.proxy.turn import Turn
 from meshsdk_sidecar.proxy.work import status_of
@@ -301,7 +301,8 @@ class Forwarding(Receiver):
         self._relaying = True
         self._kept = None
         down, asked = self._down, self._asked
-        head = reply_head(self, asked, keep=down.keeps and asked.complete)
+        goes_on = asked.complete or (welcomes_more(self) and not self._unsent)
+        head = reply_head(self, asked, keep=down.keeps and goes_on)
         self._body, self._keep = head.body, head.keeps
         if self.complete and not connection.carries(self):  # the ordinary case: all of it at once
             pieces = self.pieces
@@ -317,6 +318,11 @@ class Forwarding(Receiver):
         down.transport.write(head.data)
         self._relay(connection)
 
+    @property
+    def _unsent(self) -> bool:
+        """Whether the client may wait for leave to send its body, and so for ever (RFC 9110, 10.1.1)."""
+        return self._asked.expects and not (self._continued or self._sent)
+
     def _relay(self, connection: Connection) -> None:
         pieces = self.pieces
         if pieces:
@@ -327,7 +333,10 @@ class Forwarding(Receiver):
                 connection.taken(len(data))
                 if self._down.stuck:
                     connection.hold()
-        if self.complete and not connection.carries(self):
+        if self.complete and connection.uploading and self._unsent:
+            connection.last = True
+            connection.uploaded()  # which ends it, and comes back here
+        elif self.complete and not connection.carries(self):
             if self._body is not None:
                 self._down.transport.write(self._body.end(trailing(self.trailers)))
             self._finish()

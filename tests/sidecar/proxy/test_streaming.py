@@ -290,7 +290,6 @@ async def test_answer_before_the_upload_is_over_is_read(rig, way, leaves: bool) 
     await rig.settled()
 
 
-@pytest.mark.parametrize("way", ["out", "in"])  # the second of two sidecars is told `close`, and stops
 async def test_good_answer_before_the_upload_is_over_lets_it_go_on(rig, way) -> None:
     counted = asyncio.get_running_loop().create_future()
 
