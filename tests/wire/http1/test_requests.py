@@ -461,6 +461,7 @@ COSTLY: dict[str, tuple[int, Callable[[int], list[bytes]]]] = {
 }
 
 
+@pytest.mark.no_cover  # a trace would be most of what is measured
 @pytest.mark.parametrize("name", COSTLY)
 def test_no_bytes_cost_much(name: str) -> None:
     """Twice as many take twice as many calls, and no expression takes the square of the bytes (3.7 s for spaces, once).
