@@ -47,7 +47,7 @@ SERVERS = {
         lambda ca: unchecked(leaf("web", ca, start=NOW - timedelta(9), end=NOW - timedelta(minutes=1)), ca),
         "certificate has expired",
     ),
-    "not yet valid": (lambda ca: unchecked(leaf("web", ca, start=NOW + timedelta(minutes=9)), ca), "not yet valid"),
+    "not yet valid": (lambda ca: unchecked(leaf("web", ca, start=NOW + timedelta(minutes=50)), ca), "not yet valid"),
     "self-signed": (
         lambda ca: unchecked(issue("web", None, (id_of("web"),), ca=False), ca),
         "self-signed certificate",
@@ -82,7 +82,7 @@ CLIENTS = {
         lambda ca: unchecked(leaf("api", ca, start=NOW - timedelta(9), end=NOW - timedelta(minutes=1)), ca),
         "certificate has expired",
     ),
-    "not yet valid": (lambda ca: unchecked(leaf("api", ca, start=NOW + timedelta(minutes=9)), ca), "not yet valid"),
+    "not yet valid": (lambda ca: unchecked(leaf("api", ca, start=NOW + timedelta(minutes=50)), ca), "not yet valid"),
     "self-signed": (
         lambda ca: unchecked(issue("api", None, (id_of("api"),), ca=False), ca),
         "self-signed certificate",
