@@ -5,10 +5,11 @@ One object is the call's request and the sender of all its tries, so that a call
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from meshsdk.client.outgoing import Outgoing
 from meshsdk.core.model import Failure, TransportFailure
+from meshsdk.wire.undelivered import undelivered
 
 if TYPE_CHECKING:
     from meshsdk.core.attempt import Attempt
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
     from meshsdk.wire.engine import AsyncEngine, AsyncReply, Engine, Reply
 
 __all__ = ["AsyncTries", "Tries"]
+
+
+def _undelivered(reply: Reply | AsyncReply) -> Failure | None:
+    """What a sidecar's answer counts as whose app never got the request."""
+    stream = reply.extensions.get("network_stream")
+    return None if stream is None else undelivered(reply.headers, stream)
+
+
+def _fail(failure: Failure) -> NoReturn:
+    raise TransportFailure(failure)
 
 
 class Tries(Outgoing):
@@ -33,6 +44,9 @@ class Tries(Outgoing):
         span = self.span.attempt(attempt.number, endpoint.address, endpoint.port)
         try:
             reply = self.engine.send(endpoint, self, self.prepare(attempt, span.headers))
+            if reply.status == 503 and (failure := _undelivered(reply)):
+                reply.close()
+                _fail(failure)
         except TransportFailure as error:
             self.failure = self.told(error.failure)
             span.end(None, error.failure.kind)
@@ -59,6 +73,9 @@ class AsyncTries(Outgoing):
         span = self.span.attempt(attempt.number, endpoint.address, endpoint.port)
         try:
             reply = await self.engine.send(endpoint, self, self.prepare(attempt, span.headers))
+            if reply.status == 503 and (failure := _undelivered(reply)):
+                await reply.aclose()
+                _fail(failure)
         except TransportFailure as error:
             self.failure = self.told(error.failure)
             span.end(None, error.failure.kind)

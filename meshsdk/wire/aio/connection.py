@@ -4,7 +4,7 @@ Rule 1  A connection has a receiver from `start` until the reply's last byte, or
         comes while it has none ends the connection: nobody asked for it.
 Rule 2  The receiver hears `progressed` after every piece that came, and exactly one `failed` instead of an end.
 Rule 3  Once the last byte is here the connection is free again, whenever the receiver reads what it was given. Where a
-        reply below 300 was complete before its request, the rest of the request is sent first.
+        reply below 300 was complete before its request, the rest is sent first; behind any other it is dropped.
 Rule 4  Whose fault an end is: see `wire.sockets.unread_by_peer` for what a closed connection proves.
 Rule 5  Under TLS the first request is not written while something is here to be read. It may be that our certificate
         is refused (`wire.failures.refused`), and whoever writes to a peer that has closed hears of a reset only.
@@ -368,7 +368,6 @@ class Connection(asyncio.Protocol):
         elif self.reader.reusable and not (self.uploading or self.last or self._gone):
             self._owner.release(self)
         else:
-            # Whoever reads no more would never let what is unsent be sent.
             (self.abort if self.uploading or self.transport.get_write_buffer_size() else self.close)()
         receiver.progressed()
 

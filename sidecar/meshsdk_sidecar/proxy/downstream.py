@@ -146,9 +146,9 @@ class Downstream(asyncio.Protocol):
         self.transport.write(answer(status, body, fields, close=not keep, version=asked.version, head_only=head_only))
         self.done(keep)
 
-    def fail(self, error: CallError) -> None:
+    def fail(self, error: CallError, *fields: tuple[bytes, bytes]) -> None:
         """Say why the request at hand has no other answer."""
-        self.reply(status_of(error), f"{error}\n".encode(), ((b"x-mesh-flag", error.flag.encode()),))
+        self.reply(status_of(error), f"{error}\n".encode(), ((b"x-mesh-flag", error.flag.encode()), *fields))
 
     def cut(self) -> None:
         """Break the answer off: the client must not take half of it for the whole."""

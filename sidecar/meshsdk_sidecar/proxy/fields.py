@@ -3,7 +3,8 @@
 Rule 1  Names keep their spelling and fields their order; nothing is joined, split or corrected.
 Rule 2  Off come the fields of one connection (RFC 9110, 7.6.1): Connection, what it names, Keep-Alive, TE, Upgrade,
         Transfer-Encoding and what clients say to proxies. Each side gets the framing that its own connection needs.
-Rule 3  The deadline and the attempt's number are ours to say, and `x-forwarded-client-cert` is nobody's but the mesh's.
+Rule 3  The deadline and the attempt's number are ours to say, and `x-forwarded-client-cert` is nobody's but the mesh's;
+        so is `x-mesh-undelivered`, which goes no further than the sidecar that hears it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from meshsdk.wire.http1 import Framing, Incoming
 from meshsdk.wire.http1.body import BodyWriter
 from meshsdk.wire.http1.replies import status_line
 from meshsdk.wire.http1.requests import Asked
+from meshsdk.wire.undelivered import UNDELIVERED
 
 __all__ = ["ReplyHead", "RequestHead", "interim_head", "reply_head", "request_head", "trailing", "welcomes_more"]
 
@@ -32,6 +34,7 @@ _SPECIAL = {
     b"http2-settings": _DROPPED,
     b"x-envoy-attempt-count": _DROPPED,
     XFCC: _DROPPED,
+    UNDELIVERED: _DROPPED,
     b"host": _HOST,
     b"content-length": _LENGTH,
     ENVOY_HEADER: _TIMEOUT,

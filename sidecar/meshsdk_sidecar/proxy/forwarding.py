@@ -22,11 +22,12 @@ from meshsdk.wire.http1 import Incoming
 from meshsdk.wire.http1.body import BodyWriter
 from meshsdk.wire.receiver import Receiver
 from meshsdk.wire.retry_after import retry_after
+from meshsdk.wire.undelivered import SAID, undelivered
 from meshsdk_sidecar.proxy.downstream import Downstream
 from meshsdk_sidecar.proxy.fields import RequestHead, interim_head, reply_head, trailing, welcomes_more
 from meshsdk_sidecar.proxy.joined import Joined
 from meshsdk_sidecar.proxy.turn import Turn
-from meshsdk_sidecar.proxy.work import status_of
+from meshsdk_sidecar.proxy.work import settle, status_of
 
 if TYPE_CHECKING:
     from meshsdk.core.cluster import Cluster
@@ -274,13 +275,14 @@ class Forwarding(Receiver):
         if self._relaying:
             self._break_off(failure)
             return
-        if self._kept is None and self._sent and failure.phase <= Phase.NOT_WRITTEN:
+        unwritten = failure.phase <= Phase.NOT_WRITTEN
+        if self._kept is None and self._sent and unwritten:
             failure.phase = Phase.WRITTEN  # what was taken of the body is gone, and cannot be sent again
         verdict = self._exchange.failed(self._attempt, failure)
         if isinstance(verdict, Retry):
             self._again(verdict)
         else:
-            self._answer(self._exchange.error(failure))
+            self._answer(self._exchange.error(failure), *(SAID if unwritten and self._served is not None else ()))
 
     # --- the answer -----------------------------------------------------------------------------------
 
@@ -289,6 +291,10 @@ class Forwarding(Receiver):
         if status == 101 and not (self._asked.upgrade and self._asked.complete):
             connection.abort()
             self.failed(Failure(Phase.REPLY_STARTED, "protocol", "the reply is 101, and nobody asked for an upgrade"))
+            return
+        if status == 503 and self._served is None and (failure := undelivered(self.headers, connection.transport)):
+            self._forget_reply()
+            self.failed(failure)
             return
         pause = retry_after(self.headers) if status >= 400 else None
         verdict = self._exchange.answered(self._attempt, status, pause)
@@ -356,19 +362,15 @@ class Forwarding(Receiver):
         self._settle(self.status, self._exchange.error(failure))
         self._down.cut()
 
-    def _answer(self, error: CallError) -> None:
+    def _answer(self, error: CallError, *fields: tuple[bytes, bytes]) -> None:
         """Say why there is no answer from the service."""
         self._over = True
         self._settle(status_of(error), None if self._served is None else error)
-        self._down.fail(error)
+        self._down.fail(error, *fields)
 
     def _settle(self, status: int, error: CallError | None = None) -> None:
-        served = self._served
-        if served is not None:
-            served.status = status
-            if error is not None:
-                served.flag = served.flag or error.flag
-            served.end(error)
+        if self._served is not None:
+            settle(self._served, status, error)
 
     # --- upgrades -------------------------------------------------------------------------------------
 

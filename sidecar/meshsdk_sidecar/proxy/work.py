@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Protocol
 from meshsdk.errors import BadReply, CallError, DeadlineExceeded
 
 if TYPE_CHECKING:
+    from meshsdk.server.inbound import ServedRequest
     from meshsdk.wire.http1.requests import Asked, Refused
     from meshsdk_sidecar.proxy.downstream import Downstream
 
-__all__ = ["Door", "Patience", "Waiting", "Work", "status_of"]
+__all__ = ["Door", "Patience", "Waiting", "Work", "settle", "status_of"]
 
 
 def status_of(error: CallError) -> int:
@@ -18,6 +19,14 @@ def status_of(error: CallError) -> int:
     if isinstance(error, DeadlineExceeded):
         return 504
     return 502 if isinstance(error, BadReply) else 503
+
+
+def settle(served: ServedRequest, status: int, error: CallError | None) -> None:
+    """Tell what a caller's request was answered with, and what went wrong."""
+    served.status = status
+    if error is not None:
+        served.flag = served.flag or error.flag
+    served.end(error)
 
 
 class Patience:
