@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 from meshsdk.core.attempt import Attempt, Final
 from meshsdk.core.exchange import Exchange
 from meshsdk.core.model import TransportFailure
-from meshsdk.wire.httpcore_runs import pause
+from meshsdk.runs import pause
 
 __all__ = ["AsyncReply", "Reply", "TransportFailure", "adrive", "drive"]
 

@@ -368,8 +368,7 @@ def _identity(settings: Settings, examine: Examine) -> Identity | None:
     if settings.identity == "files":
         paths = (Path(name or "") for name in (settings.tls_cert, settings.tls_key, settings.tls_ca))
         return Identity(FileProvider(*paths, examine=examine), _background)
-    provider = ConsulProvider(lambda: open_consul(settings), settings.service, examine=examine)
-    return Identity(provider, _background)
+    return Identity(ConsulProvider(lambda: open_consul(settings), settings.service, examine=examine), _background)
 
 
 def _intentions(settings: Settings) -> OwnIntentions | None:
@@ -394,14 +393,8 @@ def open_consul(settings: Settings) -> Consul:
     """
     tls: ssl.SSLContext | None = None
     if settings.consul_url.startswith("https://"):
-        cacert, cert, key = (
-            Path(name) if name else None for name in (settings.consul_cacert, settings.consul_cert, settings.consul_key)
-        )
+        names = (settings.consul_cacert, settings.consul_cert, settings.consul_key)
+        cacert, cert, key = (Path(name) if name else None for name in names)
         tls = consul_context(datetime.now(UTC), cacert=cacert, cert=cert, key=key)
-    return Consul(
-        settings.consul_url,
-        token=settings.consul_token,
-        token_file=settings.consul_token_file,
-        datacenter=settings.datacenter,
-        tls=tls,
-    )
+    secret, file, place = settings.consul_token, settings.consul_token_file, settings.datacenter
+    return Consul(settings.consul_url, token=secret, token_file=file, datacenter=place, tls=tls)

@@ -25,9 +25,9 @@ from meshsdk.errors import CallError
 if TYPE_CHECKING:
     from meshsdk.core.attempt import Attempt
     from meshsdk.core.exchange import Exchange
+    from meshsdk.runs import Run
     from meshsdk.telemetry.tracing import CallSpan
     from meshsdk.wire.engine import AsyncReply, Reply
-    from meshsdk.wire.httpcore_runs import Run
 
 __all__ = ["AsyncBody", "AwaitingBody", "BlockingBody", "Body", "Ending", "abandon_forgotten", "forgotten"]
 

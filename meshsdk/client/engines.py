@@ -9,11 +9,11 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from meshsdk.client.transport_engine import AsyncTransportEngine, TransportEngine
 from meshsdk.errors import ConfigError
+from meshsdk.runs import Run, running
 from meshsdk.wire.aio import AsyncioEngine
 from meshsdk.wire.blocking import BlockingEngine
 from meshsdk.wire.engine import AsyncEngine, Engine
 from meshsdk.wire.httpcore_engine import AsyncHttpcoreEngine, HttpcoreEngine
-from meshsdk.wire.httpcore_runs import Run, running
 from meshsdk.wire.security import Secure
 
 __all__ = ["AWAITING", "BLOCKING", "DEFAULT", "Engine", "EngineName", "async_engine", "engine", "loop_of"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 
-from meshsdk.wire.httpcore_runs import Event, Run, await_event, new_event, running
+from meshsdk.runs import Event, Run, await_event, new_event, running
 
 __all__ = ["Gate"]
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import socket
     import subprocess
 
-__all__ = ["examine_apart", "examine_leanly"]
+__all__ = ["examine_apart", "examine_leanly", "main"]
 
 SECONDS = 10.0
 """Bound of one examination, which takes 0.2 s of CPU, nearly all of it for the start of Python."""
@@ -43,13 +43,15 @@ _COMMAND = (sys.executable, "-P", "-m", __name__)
 async def examine_leanly(
     chain: str, key: str, roots: str, *, now: datetime, trust_domain: str = "", rooted: bool = True
 ) -> Material:
-    """As `Material.of_pem`, by another process where that spares this one the library (rule 3).
+    """As `meshsdk.identity.examination.examined`, by another process where that spares this one the library (rule 3).
 
     Raises:
         BadMaterial: as `examine_apart`.
     """
     if _LIBRARY in sys.modules:
-        return Material.of_pem(chain, key, roots, now=now, trust_domain=trust_domain, rooted=rooted)
+        from meshsdk.identity.examination import examined
+
+        return examined(chain, key, roots, now=now, trust_domain=trust_domain, rooted=rooted)
     found = await examine_apart(chain, key, roots, now=now, trust_domain=trust_domain, rooted=rooted)
     if found.lifetime < BRIEF:
         importlib.import_module(_LIBRARY)
@@ -59,7 +61,7 @@ async def examine_leanly(
 async def examine_apart(
     chain: str, key: str, roots: str, *, now: datetime, trust_domain: str = "", rooted: bool = True
 ) -> Material:
-    """As `Material.of_pem`, by another process; see the rules.
+    """As `meshsdk.identity.examination.examined`, by another process; see the rules.
 
     Raises:
         BadMaterial: a rule of the examination is broken, or none took place.

@@ -33,7 +33,17 @@ _BOTH_ENDS = {ExtendedKeyUsageOID.SERVER_AUTH: "server", ExtendedKeyUsageOID.CLI
 def examined(
     chain: str, key: str, roots: str, *, now: datetime, trust_domain: str = "", rooted: bool = True
 ) -> Material:
-    """What `meshsdk.identity.material.Material.of_pem` says."""
+    """Examine three PEM texts and make them one.
+
+    Args:
+        chain, key, roots: as the attributes of `Material`.
+        now: with a time zone.
+        trust_domain: that of the roots where their source says it; empty takes the certificate's.
+        rooted: whether the certificate must lead to one of the roots.
+
+    Raises:
+        BadMaterial: a rule above is broken.
+    """
     certificates = _certificates(chain, "certificate")
     ours, trusted = certificates[0], _certificates(roots, "roots")
     identity = _identity(ours)

@@ -1,7 +1,7 @@
 """What a process proves its identity with: certificate chain, key and roots, which were examined before.
 
-The rules are those of `meshsdk.identity.examination`, which is imported to apply them: the library for certificates
-takes 8 MB, and a process that has another one examine for it (`meshsdk.identity.apart`) never needs it.
+The rules are those of `meshsdk.identity.examination`, apart from here: the library for certificates takes 8 MB, and a
+process that has another one examine for it (`meshsdk.identity.apart`) never needs it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class BadMaterial(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """Everything TLS needs of an identity; made by `of_pem`, which examines it.
+    """Everything TLS needs of an identity; made by `meshsdk.identity.examination.examined`.
 
     Attributes:
         chain_pem: our certificate, then those between it and a root.
@@ -40,25 +40,6 @@ class Material:
     serial: str
     not_before: datetime
     not_after: datetime
-
-    @staticmethod
-    def of_pem(
-        chain: str, key: str, roots: str, *, now: datetime, trust_domain: str = "", rooted: bool = True
-    ) -> Material:
-        """Examine three PEM texts and make them one.
-
-        Args:
-            chain, key, roots: as the attributes.
-            now: with a time zone.
-            trust_domain: that of the roots where their source says it; empty takes the certificate's.
-            rooted: whether the certificate must lead to one of the roots.
-
-        Raises:
-            BadMaterial: a rule of `meshsdk.identity.examination` is broken.
-        """
-        from meshsdk.identity.examination import examined
-
-        return examined(chain, key, roots, now=now, trust_domain=trust_domain, rooted=rooted)
 
     @property
     def lifetime(self) -> timedelta:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from meshsdk.core.model import TLS_META, Endpoint
-from meshsdk.wire.httpcore_runs import TrioRun, running
+from meshsdk.runs import TrioRun, running
 from meshsdk.wire.security import PeerRejected, Security
 
 if TYPE_CHECKING:

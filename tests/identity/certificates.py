@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from meshsdk.identity.examination import examined
 from meshsdk.identity.material import Material
 from meshsdk.identity.spiffe import SpiffeId
 
@@ -106,7 +107,7 @@ def assemble(pair: Pair, *roots: Pair, chain: tuple[Pair, ...] = (), now: dateti
     """A certificate, its chain and the roots to trust, as material."""
     pem = "".join(one.pem.decode() for one in (pair, *chain))
     trusted = "".join(root.pem.decode() for root in roots)
-    return Material.of_pem(pem, pair.key_pem().decode(), trusted, now=now)
+    return examined(pem, pair.key_pem().decode(), trusted, now=now)
 
 
 def unchecked(pair: Pair, *roots: Pair) -> Material:

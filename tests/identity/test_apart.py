@@ -16,7 +16,8 @@ import pytest
 
 from meshsdk.identity import apart
 from meshsdk.identity.apart import examine_apart
-from meshsdk.identity.material import BadMaterial, Material
+from meshsdk.identity.examination import examined
+from meshsdk.identity.material import BadMaterial
 from tests.identity.certificates import NOW, Pair, id_of, issue, leaf
 
 
@@ -26,7 +27,7 @@ def texts(pair: Pair, *roots: Pair) -> tuple[str, str, str]:
 
 async def test_it_finds_what_is_found_here(ca: Pair):
     given = texts(leaf("web", ca), ca, issue("another"))
-    assert await examine_apart(*given, now=NOW) == Material.of_pem(*given, now=NOW)
+    assert await examine_apart(*given, now=NOW) == examined(*given, now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ async def test_it_finds_what_is_found_here(ca: Pair):
 async def test_it_refuses_in_the_same_words(ca: Pair, options: dict[str, Any]):
     given = texts(leaf("web", ca), issue("another"))
     with pytest.raises(BadMaterial) as here:
-        Material.of_pem(*given, **options)
+        examined(*given, **options)
     with pytest.raises(BadMaterial) as there:
         await examine_apart(*given, **options)
     assert str(there.value) == str(here.value)

@@ -8,6 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from meshsdk.identity.examination import examined
 from meshsdk.identity.material import BadMaterial, Material
 from meshsdk.identity.spiffe import SpiffeId
 from tests.identity.certificates import NOW, Pair, assemble, id_of, issue, leaf
@@ -17,7 +18,7 @@ SERVER, CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUT
 
 def of(pair: Pair, roots: bytes, *, key: bytes | None = None, chain: bytes = b"", **options: object) -> Material:
     pem = (pair.pem + chain).decode()
-    return Material.of_pem(pem, (key or pair.key_pem()).decode(), roots.decode(), **{"now": NOW} | options)  # type: ignore[arg-type]
+    return examined(pem, (key or pair.key_pem()).decode(), roots.decode(), **{"now": NOW} | options)  # type: ignore[arg-type]
 
 
 def test_what_it_says(ca: Pair):
@@ -101,7 +102,7 @@ def test_a_key_of_the_old_form_is_taken(ca: Pair):
         (lambda ca: of(leaf("web", ca, uses=(CLIENT,)), ca.pem), r"leaves out server authentication"),
         (lambda ca: of(issue("web", ca, ca=True), ca.pem), r"exactly one URI name"),
         (lambda ca: assemble(ca, ca), r"exactly one URI name"),
-        (lambda ca: Material.of_pem("", "", "", now=NOW), r"certificate: no PEM certificate"),
+        (lambda ca: examined("", "", "", now=NOW), r"certificate: no PEM certificate"),
     ],
 )
 def test_what_is_wrong_is_told(ca: Pair, make, why: str):

@@ -6,7 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from meshsdk.identity.contexts import client_context, server_context
-from meshsdk.identity.material import BadMaterial, Material
+from meshsdk.identity.examination import examined
+from meshsdk.identity.material import BadMaterial
 from tests.identity.certificates import NOW, issue, leaf
 
 CA = issue("fuzz ca")
@@ -29,9 +30,9 @@ def damaged(draw: st.DrawFn) -> tuple[str, str, str]:
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(damaged())
-def test_of_pem(texts: tuple[str, str, str]):
+def test_examined(texts: tuple[str, str, str]):
     try:
-        found = Material.of_pem(*texts, now=NOW)
+        found = examined(*texts, now=NOW)
     except BadMaterial as error:
         words = str(error)
     else:

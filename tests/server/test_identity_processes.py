@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from meshsdk.identity.contexts import client_context
+from meshsdk.identity.examination import examined
 from meshsdk.identity.material import Material
 from meshsdk_registry import Consul
 
@@ -42,7 +43,7 @@ class Caller:
         async with Consul(url) as consul:
             leaf, roots = (await consul.leaf(service)).value, (await consul.roots()).value
         pem = "".join(root.pem for root in roots.roots)
-        return Material.of_pem(leaf.cert_pem, leaf.key_pem, pem, now=datetime.now(UTC), trust_domain=roots.trust_domain)
+        return examined(leaf.cert_pem, leaf.key_pem, pem, now=datetime.now(UTC), trust_domain=roots.trust_domain)
 
     def get(self, port: int, path: str, *, tls: bool = True) -> tuple[int, str]:
         plain = socket.create_connection(("127.0.0.1", port), 5)

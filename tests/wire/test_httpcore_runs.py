@@ -10,7 +10,8 @@ import pytest
 import trio
 import trio.testing
 
-from meshsdk.wire.httpcore_runs import PerRun, TrioRun, running
+from meshsdk.runs import TrioRun, running
+from meshsdk.wire.httpcore_runs import PerRun
 
 
 def test_which_one_runs() -> None:

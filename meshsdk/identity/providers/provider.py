@@ -20,15 +20,17 @@ class Examine(Protocol):
     async def __call__(
         self, chain: str, key: str, roots: str, *, now: datetime, trust_domain: str = "", rooted: bool = True
     ) -> Material:
-        """See `Material.of_pem`."""
+        """As `meshsdk.identity.examination.examined`."""
         ...
 
 
 async def examine_here(
     chain: str, key: str, roots: str, *, now: datetime, trust_domain: str = "", rooted: bool = True
 ) -> Material:
-    """`Material.of_pem`: in this process, in under a millisecond."""
-    return Material.of_pem(chain, key, roots, now=now, trust_domain=trust_domain, rooted=rooted)
+    """In this process, in under a millisecond once the library for certificates is loaded."""
+    from meshsdk.identity.examination import examined
+
+    return examined(chain, key, roots, now=now, trust_domain=trust_domain, rooted=rooted)
 
 
 class Provider(Protocol):

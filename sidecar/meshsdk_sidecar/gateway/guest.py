@@ -51,7 +51,7 @@ class Guest(Downstream):
         """Answer the request at hand without asking anybody, and be done with it."""
         super().reply(status, body, fields if self.attire is None else (*fields, *self.attire.fields))
 
-    def fail(self, error: CallError) -> None:
+    def fail(self, error: CallError, *fields: tuple[bytes, bytes]) -> None:  # noqa: ARG002 - they are the mesh's own
         """Say that the request at hand has no other answer; why is in the log."""
         log.warning("%s", error)
         status = HTTPStatus(status_of(error))
