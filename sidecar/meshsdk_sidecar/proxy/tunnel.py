@@ -4,7 +4,7 @@ Rule 1  What one end sends is written to the other as it comes. While the other 
         direction holds `HIGH_WATER` bytes and what one read brings.
 Rule 2  That an end will send no more is told to the other, and the opposite direction goes on (RFC 9293, 3.6). A
         transport that cannot be told so and stay open, as asyncio's TLS, is closed. Where it is the one on the right,
-        which answers, it has `LINGER` seconds after the last byte; whoever has answered mostly wants to hear no more, as
+        which answers, it has `LINGER` seconds after the last byte; who has answered mostly wants to hear no more, as
         the server of a WebSocket, for whose end the client waits (RFC 6455, 7.1.1).
 Rule 3  What broke is not made to look as if it had ended: the other end is reset, once it has what was sent before.
         A protocol that ends its messages by closing could not tell them from whole ones.

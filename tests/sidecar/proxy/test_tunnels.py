@@ -50,7 +50,7 @@ async def test_upgrade_is_a_tunnel_both_ways(rig, way) -> None:
 
 
 async def test_tunnel_that_the_app_ends_is_over_at_once(rig, way) -> None:
-    """As a WebSocket's: the server closes when both have said goodbye, and the client waits for it (RFC 6455, 7.1.1)."""
+    """As a WebSocket's: the server closes once both have said goodbye, and the client waits (RFC 6455, 7.1.1)."""
 
     async def script(peer: Peer) -> None:
         await peer.request()
