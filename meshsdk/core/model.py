@@ -69,6 +69,7 @@ class Call:
         idempotent: by method (RFC 9110, 9.2.2) or by an Idempotency-Key.
         replayable: the body can be sent again.
         deadline: absolute, on the core's clock, in seconds; None where the caller has none of its own.
+        traceparent: of the request, where it is carried for somebody else; decides nothing, is told in logs.
     """
 
     method: str
@@ -76,6 +77,7 @@ class Call:
     idempotent: bool = True
     replayable: bool = True
     deadline: float | None = None
+    traceparent: bytes = b""
 
 
 @dataclass(slots=True)

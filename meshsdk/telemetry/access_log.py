@@ -11,6 +11,7 @@ import logging
 import re
 
 from meshsdk.core.events import CallEnded
+from meshsdk.telemetry.propagate import parse_traceparent
 from meshsdk.telemetry.requests import RequestEnded
 from meshsdk.telemetry.tracing import current_trace_id
 
@@ -73,7 +74,7 @@ class AccessLog:
             "head_ms": _milliseconds(ended.head_seconds),
             "endpoint": None if ended.endpoint is None else str(ended.endpoint),
             "policy": ended.policy,
-            "trace_id": current_trace_id(),
+            "trace_id": _trace_id(ended.call.traceparent) or current_trace_id(),
         }
 
     def _of_request(self, ended: RequestEnded) -> dict[str, Fact]:
@@ -94,6 +95,11 @@ class AccessLog:
             "duration_ms": _milliseconds(ended.seconds),
             "trace_id": ended.trace_id or current_trace_id(),
         }
+
+
+def _trace_id(traceparent: bytes) -> str:
+    parsed = parse_traceparent(traceparent.decode("latin-1")) if traceparent else None
+    return "" if parsed is None else parsed.trace_id
 
 
 def _is_audited(event: CallEnded | RequestEnded) -> bool:

@@ -7,10 +7,10 @@ import logging
 from math import inf
 from typing import TYPE_CHECKING
 
-from meshsdk.core.model import Call, TransportFailure
+from meshsdk.core.model import Call, Phase, TransportFailure
 from meshsdk.drive import adrive
 from meshsdk.errors import CallError
-from meshsdk.wire.failures import connect_timed_out, unconnected
+from meshsdk.wire.failures import connect_timed_out, late, unconnected
 from meshsdk_sidecar.proxy.downstream import Downstream
 from meshsdk_sidecar.proxy.held import Held, connect
 from meshsdk_sidecar.proxy.joined import Joined
@@ -49,14 +49,16 @@ class Connecting(Waiting):
         downstream: the client's connection.
         cluster: the host, as a cluster of one.
         pools: whose watch and clock hold here too.
+        deadline: until when it must stand, on that clock; None for no bound. The tunnel has none.
     """
 
-    __slots__ = ("_cluster", "_downstream", "_joined", "_pools", "_task")
+    __slots__ = ("_cluster", "_deadline", "_downstream", "_joined", "_pools", "_task")
 
-    def __init__(self, downstream: Downstream, cluster: Cluster, pools: Pools) -> None:
+    def __init__(self, downstream: Downstream, cluster: Cluster, pools: Pools, deadline: float | None) -> None:
         self._downstream = downstream
         self._cluster = cluster
         self._pools = pools
+        self._deadline = deadline
         self._joined: Joined | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -77,7 +79,7 @@ class Connecting(Waiting):
             self._task.cancel()
 
     async def _open(self) -> None:
-        exchange = self._cluster.exchange(Call("CONNECT"))
+        exchange = self._cluster.exchange(Call("CONNECT", deadline=self._deadline))
         try:
             reached, attempt = await adrive(exchange, self._dial)
         except CallError as error:
@@ -103,11 +105,13 @@ class Connecting(Waiting):
         )
 
     async def _dial(self, attempt: Attempt) -> _Reached:
-        bound = attempt.connect_timeout
+        left = attempt.deadline - self._pools.clock()
+        bound = min(attempt.connect_timeout, left)
         try:
             async with asyncio.timeout(None if bound == inf else bound):
                 return _Reached(await connect(attempt.endpoint, None))
         except TimeoutError as error:
-            raise TransportFailure(connect_timed_out(bound)) from error
+            failure = late(Phase.NOT_CONNECTED, False, True) if bound == left else connect_timed_out(bound)
+            raise TransportFailure(failure) from error
         except (OSError, UnicodeError) as error:
             raise TransportFailure(unconnected(error)) from error

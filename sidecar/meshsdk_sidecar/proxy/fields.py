@@ -21,7 +21,7 @@ from meshsdk.wire.undelivered import UNDELIVERED
 
 __all__ = ["ReplyHead", "RequestHead", "interim_head", "reply_head", "request_head", "trailing", "welcomes_more"]
 
-_PLAIN, _DROPPED, _CONNECTION, _HOST, _LENGTH, _TIMEOUT, _KEY = range(7)
+_PLAIN, _DROPPED, _CONNECTION, _HOST, _LENGTH, _TIMEOUT, _KEY, _TRACE = range(8)
 _SPECIAL = {
     b"connection": _CONNECTION,
     b"keep-alive": _DROPPED,
@@ -40,6 +40,7 @@ _SPECIAL = {
     ENVOY_HEADER: _TIMEOUT,
     GRPC_HEADER: _TIMEOUT,
     b"idempotency-key": _KEY,
+    b"traceparent": _TRACE,
 }
 
 # RFC 9110, 6.5.1: in a trailer they would come too late, or mean something else than in the head.
@@ -74,11 +75,13 @@ class RequestHead:
         lines: the request line and the fields, each with its end; without the empty line.
         timeouts: the caller's deadline as it was sent, names in small letters.
         keyed: it has an Idempotency-Key.
+        traceparent: as it was sent; the last of several.
     """
 
     lines: bytes
     timeouts: list[tuple[bytes, bytes]]
     keyed: bool
+    traceparent: bytes
 
 
 def request_head(asked: Asked, target: bytes, *, upgrade: bool = False) -> RequestHead:
@@ -91,7 +94,7 @@ def request_head(asked: Asked, target: bytes, *, upgrade: bool = False) -> Reque
     lines = [b"%b %b HTTP/1.1\r\n" % (asked.method, target)]
     timeouts: list[tuple[bytes, bytes]] = []
     named: set[bytes] = set()
-    keyed = False
+    keyed, traceparent = False, b""
     known = _names
     for name, value in asked.fields:
         kind = known[name]
@@ -103,7 +106,8 @@ def request_head(asked: Asked, target: bytes, *, upgrade: bool = False) -> Reque
             timeouts.append((name.lower(), value))
         elif kind != _DROPPED:  # Host is that of an absolute target, where there is one
             keyed |= kind == _KEY
-            lines.append(b"%b: %b\r\n" % (name, value if kind == _KEY else asked.host or b""))
+            traceparent = value if kind == _TRACE else traceparent
+            lines.append(b"%b: %b\r\n" % (name, (asked.host or b"") if kind == _HOST else value))
     if asked.version == "1.0":
         _modernise(lines, asked, named)
     if named:
@@ -112,7 +116,7 @@ def request_head(asked: Asked, target: bytes, *, upgrade: bool = False) -> Reque
         lines.append(b"Transfer-Encoding: chunked\r\n")
     if upgrade:
         lines.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % asked.upgrade)
-    return RequestHead(b"".join(lines), timeouts, keyed)
+    return RequestHead(b"".join(lines), timeouts, keyed, traceparent)
 
 
 def _modernise(lines: list[bytes], asked: Asked, named: set[bytes]) -> None:

@@ -20,6 +20,7 @@ from meshsdk.server.verified import Verified, verified
 from meshsdk_sidecar.proxy.downstream import Downstream
 from meshsdk_sidecar.proxy.fields import request_head
 from meshsdk_sidecar.proxy.forwarding import Forwarding
+from meshsdk_sidecar.proxy.hops import COUNTED, last_hop
 from meshsdk_sidecar.proxy.outbound import idempotent, origin
 
 if TYPE_CHECKING:
@@ -106,6 +107,11 @@ class InboundDoor:
         )
         if served.refusal is not None:
             self._refuse(downstream, served)
+            return
+        if asked.method in COUNTED and (answer := last_hop(asked)) is not None:
+            served.status = answer[0]
+            served.end()
+            downstream.reply(*answer)
             return
         if asked.host is None:
             asked.host = plane.config.service.name.encode()

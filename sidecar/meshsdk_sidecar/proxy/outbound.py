@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import socket
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,8 +26,9 @@ from meshsdk.errors import CallError, MeshError
 from meshsdk.server.deadline import read_timeout
 from meshsdk_sidecar.proxy.connect import Connecting
 from meshsdk_sidecar.proxy.downstream import Downstream
-from meshsdk_sidecar.proxy.fields import RequestHead, request_head
+from meshsdk_sidecar.proxy.fields import request_head
 from meshsdk_sidecar.proxy.forwarding import Forwarding
+from meshsdk_sidecar.proxy.hops import COUNTED, last_hop
 from meshsdk_sidecar.proxy.work import Waiting
 
 if TYPE_CHECKING:
@@ -96,7 +98,10 @@ class OutboundDoor:
         plane = self._plane
         try:
             if asked.method == b"CONNECT":
-                self._connect(downstream, asked.target)
+                self._connect(downstream, asked)
+                return
+            if asked.method in COUNTED and (answer := last_hop(asked)) is not None:
+                downstream.reply(*answer)
                 return
             cluster, target, name = self._destination(downstream, asked)
         except (Misdirected, NoName) as error:
@@ -118,7 +123,7 @@ class OutboundDoor:
         head = request_head(asked, target, upgrade=bool(asked.upgrade))
         deadline = None
         if head.timeouts:
-            deadline = _deadline(head, plane.clock())
+            deadline = _deadline(head.timeouts, plane.clock())
         method = asked.method
         call = Call(
             plane.method(method),
@@ -126,6 +131,7 @@ class OutboundDoor:
             method in _IDEMPOTENT or head.keyed,
             replayable=True,
             deadline=deadline,
+            traceparent=head.traceparent,
         )
         forwarding = Forwarding(downstream, asked, head, plane.follow(cluster), cluster, call)
         downstream.work = forwarding
@@ -154,8 +160,9 @@ class OutboundDoor:
             asked.host = name.encode()
         return plane.peek(name), target, name
 
-    def _connect(self, downstream: Downstream, target: bytes) -> None:
+    def _connect(self, downstream: Downstream, asked: Asked) -> None:
         """Carry bytes to a host outside; what the mesh carries to its services are requests."""
+        plane, target = self._plane, asked.target
         host = target.rpartition(b":")[0].strip(b"[]")
         if self._service is not None or service_of(host) is not None:
             name = (self._service or host.decode("latin-1")).removesuffix(".mesh")
@@ -165,7 +172,9 @@ class OutboundDoor:
                 f"CONNECT {target.decode('latin-1')}: services of the mesh are called by http://{name}/, and the "
                 "mesh encrypts; CONNECT leads to hosts outside only",
             )
-        connecting = Connecting(downstream, self._outside(downstream, target), self._plane.pools)
+        cluster = self._outside(downstream, target)
+        deadline = _deadline([(name.lower(), value) for name, value in asked.fields], plane.clock())
+        connecting = Connecting(downstream, cluster, plane.pools, deadline)
         downstream.work = connecting
         connecting.begin()
 
@@ -264,7 +273,8 @@ def authority(host: bytes) -> tuple[str, int]:
 
 
 def _is_local(name: str, here: str) -> bool:
-    if name in {"localhost", here}:
+    name = name.lower().rstrip(".")
+    if name in {"localhost", here, socket.gethostname().lower()} or name.endswith(".localhost"):
         return True
     try:
         address = ipaddress.ip_address(name)
@@ -273,8 +283,8 @@ def _is_local(name: str, here: str) -> bool:
     return address.is_loopback or address.is_unspecified
 
 
-def _deadline(head: RequestHead, now: float) -> float | None:
-    given = read_timeout(head.timeouts)
+def _deadline(fields: list[tuple[bytes, bytes]], now: float) -> float | None:
+    given = read_timeout(fields)
     for junk in given.junk:
         log.debug("a call's deadline cannot be read and does not bound it: %s", junk)
     return None if given.seconds is None else now + given.seconds
