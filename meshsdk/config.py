@@ -11,7 +11,7 @@ from typing import Any
 from meshsdk.core.names import SERVICE_NAME
 from meshsdk.errors import ConfigError
 
-__all__ = ["SERVICE_NAME", "Settings", "export", "inherited_environment", "load", "run_target"]
+__all__ = ["SERVICE_NAME", "Settings", "export", "inherited_environment", "load", "notify_socket", "run_target"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +123,11 @@ def load(overrides: Mapping[str, Any], environ: Mapping[str, str] | None = None)
     if mistakes:
         raise ConfigError("; ".join(mistakes))
     return Settings(**values)
+
+
+def notify_socket() -> str:
+    """Where systemd hears whether a process that it runs is ready (sd_notify(3)); empty where nobody does."""
+    return os.environ.get("NOTIFY_SOCKET", "")
 
 
 def inherited_environment() -> dict[str, str]:

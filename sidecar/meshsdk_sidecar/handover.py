@@ -64,7 +64,8 @@ class Handover:
         place: where it listens.
         listening: what is handed over.
         refusal: why nothing is handed over now; empty where it is.
-        replaced: stops accepting and leaves Consul to the new process; what is in flight is finished afterwards.
+        replaced: stops accepting and leaves Consul to the new process, whose number it is given; what is in flight is
+            finished afterwards.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Handover:
         listening: sockets.Sockets,
         *,
         refusal: Callable[[], str],
-        replaced: Callable[[], Awaitable[object]],
+        replaced: Callable[[int], Awaitable[object]],
     ) -> None:
         self._place = place
         self._listening = listening
@@ -119,7 +120,7 @@ class Handover:
             socket.send_fds(connection, [b"\0"], parcel)
         # The new one gives up by itself when it is late: it is to be the first to know that it was not ready.
         await _areceive(connection, READY + _ANSWER)
-        await self._replaced()
+        await self._replaced(asked["pid"])
         await _asend(connection, {"replaced": True})
         return True
 
@@ -216,7 +217,7 @@ def _parcels(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
 
 def _misfit(asked: Mapping[str, Any]) -> str:
     if asked.get("take") == _VERSION:
-        return ""
+        return "" if type(asked.get("pid")) is int else "it does not say which process it is"
     return f"it asks by version {asked.get('take')} of the handover, and this process knows {_VERSION}: stop it instead"
 
 

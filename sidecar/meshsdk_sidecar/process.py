@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from meshsdk.server.workers import Alone
 from meshsdk.wire.aio.watch import Watch
 from meshsdk_sidecar import child as children
-from meshsdk_sidecar import kinds, sockets
+from meshsdk_sidecar import kinds, sockets, supervisor
 from meshsdk_sidecar.admin import Admin, Pages
 from meshsdk_sidecar.child import Child
 from meshsdk_sidecar.config import Config
@@ -112,6 +112,7 @@ class Sidecar:
                 await self._open_pages(begun)
             self._open_handover(begun)
             self._tell()
+            supervisor.tell(supervisor.READY)
             await self._until_end()
             return await self._end()
 
@@ -216,8 +217,9 @@ class Sidecar:
             return "it is draining: start the new one when it has ended"
         return ""
 
-    async def _be_replaced(self) -> None:
+    async def _be_replaced(self, pid: int) -> None:
         self.replaced = True
+        supervisor.tell(supervisor.MAINPID.format(pid), supervisor.READY)
         log.info("another process serves now; what is in flight is finished")
         for admin in self._pages:
             admin.close()
@@ -266,6 +268,7 @@ class Sidecar:
             await self._finish()
             return 0
         log.info("stopping")
+        supervisor.tell(supervisor.STOPPING)
         self.drain()
         assert self._drained is not None  # it was just begun
         await asyncio.wait({self._drained})

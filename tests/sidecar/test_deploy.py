@@ -48,8 +48,8 @@ def known(found: dict[str, object], names: str, where: str) -> None:
 
 UNIT = {
     "Unit": "Description Documentation Wants After",
-    "Service": "Type EnvironmentFile Environment ExecStart Restart RestartSec KillMode TimeoutStopSec DynamicUser "
-    "StateDirectory RuntimeDirectory LimitNOFILE NoNewPrivileges PrivateTmp ProtectSystem ProtectHome "
+    "Service": "Type NotifyAccess EnvironmentFile Environment ExecStart Restart RestartSec KillMode TimeoutStopSec "
+    "DynamicUser StateDirectory RuntimeDirectory LimitNOFILE NoNewPrivileges PrivateTmp ProtectSystem ProtectHome "
     "CapabilityBoundingSet RestrictAddressFamilies",
     "Install": "WantedBy",
 }
@@ -76,6 +76,7 @@ def test_the_unit_gives_the_drain_its_time(tmp_path):
     service = found["Service"]
     assert seconds(service["TimeoutStopSec"]) > time_to_end(tmp_path, text("sidecar.yaml"))
     assert service["KillMode"] == "mixed", "the app is the sidecar's to tell"
+    assert (service["Type"], service["NotifyAccess"]) == ("notify", "main")
     program, *words = shlex.split(service["ExecStart"])
     assert program.startswith("/"), "systemd wants the whole path"
     assert words == ["sidecar", "-c", "/etc/meshsdk/%i.yaml", "--exec", "--", "$APP"]

@@ -182,7 +182,8 @@ async def offered(place, listening, refusal=""):
     """A running process's side; `replaced` is set when another has taken over."""
     replaced = asyncio.Event()
 
-    async def leave() -> None:
+    async def leave(pid: int) -> None:
+        assert pid == os.getpid()
         replaced.set()
 
     handover = Handover(place, listening, refusal=lambda: refusal, replaced=leave)
@@ -272,7 +273,7 @@ async def test_the_place_of_the_next_process_is_left_to_it(tmp_path):
         assert not place.exists(), "the second took the name, and removed it"
     async with offered(place, {}):
         first = place.stat().st_ino
-        other = Handover(place, {}, refusal=str, replaced=asyncio.Event().wait)
+        other = Handover(place, {}, refusal=str, replaced=asyncio.sleep)
         assert place.stat().st_ino != first
     assert place.exists(), "it is the other's"
     other.close()
