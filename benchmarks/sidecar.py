@@ -25,7 +25,7 @@ from pathlib import Path
 
 from benchmarks.load import Load, build_paced, full, paced
 from benchmarks.processes import usage
-from benchmarks.ways import CONTESTANTS, PAIR, SINGLE, TARGETS, Way, ground, ways
+from benchmarks.ways import CONTESTANTS, PAIR, SINGLE, TARGETS, Way, compiled, ground, ways
 
 LEAST_RATE = {SINGLE: 1.0, PAIR: 1.2}  # times Envoy's, with so many connections:
 JUDGED = 32
@@ -210,6 +210,7 @@ def run(lines: Sequence[Line], seconds: int, rounds: int) -> bool:
         program = build_paced(there.folder) if any(line.half for line in lines) else Path()
         started = ways(stack, there, hops)
         load_average = os.getloadavg()[0]
+        print("ours:", "compiled" if compiled() else "in Python, not compiled (`make compiled` does)")
         print(f"{rounds} rounds of blocks of {seconds} s; load average {load_average:.1f}; memory before:", end=" ")
         print(", ".join(f"{way.name} {way.hop} {way.idle:.1f} MiB" for way in started), flush=True)
         for line in lines:

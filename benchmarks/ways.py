@@ -38,6 +38,7 @@ __all__ = [
     "Ground",
     "Way",
     "ask",
+    "compiled",
     "ground",
     "inbound",
     "nginx",
@@ -48,6 +49,8 @@ __all__ = [
 SINGLE, PAIR = "single hop", "mTLS pair"
 CONTESTANTS = {SINGLE: ("ours", "Envoy", "haproxy"), PAIR: ("ours", "Envoy")}
 TARGETS = {"/1k": 1024, "/64k": 64 * 1024}
+
+COMPILED = CACHE / "compiled"
 
 _SETTLE = 0.7  # seconds after the start until memory is what an idle proxy takes
 
@@ -114,7 +117,14 @@ class Ground:
         settings = {"STATE_DIR": self.folder / f"{name}-state", "RUNTIME_DIR": self.folder / f"{name}-run"}
         unset = [f"--unset={key}" for key in os.environ if key.startswith(("MESH_", "CONSUL_"))]
         given = [f"MESH_{key}={value}" for key, value in settings.items()]
+        if compiled():
+            given.append(f"PYTHONPATH={COMPILED}")
         return ["env", *unset, *given, sys.executable, "-m", "meshsdk.cli", "sidecar", "-c", str(file)]
+
+
+def compiled() -> bool:
+    """Whether the sidecars run the compiled modules, as `make compiled` leaves them."""
+    return (COMPILED / "meshsdk").is_dir()
 
 
 def nginx(folder: Path, port: int) -> Started:
