@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -26,7 +24,6 @@ from typing import TYPE_CHECKING
 
 from meshsdk.server.workers import Alone
 from meshsdk.wire.aio.watch import Watch
-from meshsdk_sidecar import child as children
 from meshsdk_sidecar import kinds, sockets, supervisor
 from meshsdk_sidecar.admin import Admin, Pages
 from meshsdk_sidecar.child import Child
@@ -36,6 +33,7 @@ from meshsdk_sidecar.health import AppHealth, accepts
 from meshsdk_sidecar.mesh import SidecarMesh
 from meshsdk_sidecar.presence import Presence
 from meshsdk_sidecar.proxy.plane import Plane
+from meshsdk_sidecar.signals import end_on_signals
 
 if TYPE_CHECKING:
     from meshsdk_sidecar.control import Workers
@@ -90,11 +88,10 @@ class Sidecar:
         self._presence: Presence | None = None
         self._health: AppHealth | None = None
         self._child: Child | None = None
-        self._signal = 0
 
     async def run(self) -> int:
         """Serve until the end; return the exit code."""
-        self._handle_signals()
+        end_on_signals(self._stop.set, self._kill)
         async with AsyncExitStack() as begun:
             await begun.enter_async_context(self._mesh)
             if self._before is None:
@@ -291,23 +288,11 @@ class Sidecar:
         while clock() < end and self._plane.in_flight:  # noqa: ASYNC110 - requests tell nobody when the last ends
             await asyncio.sleep(LOOK / 10)
 
-    def _handle_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled, number)
-
-    def _signalled(self, number: int) -> None:
-        if not self._signal:
-            self._signal = number
-            self._stop.set()
-            return
-        log.warning("a second signal: ending at once")
+    def _kill(self) -> None:
         if self._child is not None:
             self._child.kill()
         if self._workers is not None:
             self._workers.kill()
-        logging.shutdown()
-        os._exit(children.exit_code(-number))  # whatever would be waited for, nobody wants to wait any more
 
     # --- what is said ---------------------------------------------------------------------------------------
 

@@ -13,8 +13,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-import os
-import signal
 import time
 from contextlib import AsyncExitStack
 from typing import Any
@@ -22,13 +20,14 @@ from typing import Any
 from meshsdk.errors import MeshError
 from meshsdk.wire.aio.watch import Watch
 from meshsdk_sidecar import pages as shown
-from meshsdk_sidecar import sockets
+from meshsdk_sidecar import sockets, supervisor
 from meshsdk_sidecar.admin import Admin, Answered, Pages
 from meshsdk_sidecar.gateway.certificates import Certificates
 from meshsdk_sidecar.gateway.config import GatewayConfig
 from meshsdk_sidecar.gateway.front import Front
 from meshsdk_sidecar.mesh import SidecarMesh
 from meshsdk_sidecar.proxy.plane import Plane
+from meshsdk_sidecar.signals import end_on_signals
 
 __all__ = ["Gateway"]
 
@@ -57,11 +56,10 @@ class Gateway:
         self._front = Front(config, self._plane, self._certificates)
         self._stop = asyncio.Event()
         self._sought = False
-        self._signal = 0
 
     async def run(self) -> int:
         """Serve until the end; return the exit code."""
-        self._handle_signals()
+        end_on_signals(self._stop.set)
         async with AsyncExitStack() as begun:
             await begun.enter_async_context(self._mesh)
             begun.push_async_callback(self._plane.close)
@@ -74,6 +72,7 @@ class Gateway:
                 task.add_done_callback(_tell_why)
                 begun.callback(task.cancel)
             self._tell()
+            supervisor.tell(supervisor.READY)
             await self._stop.wait()
             await self._end()
         return 0
@@ -90,6 +89,7 @@ class Gateway:
     async def _end(self) -> None:
         settings = self._mesh.settings
         log.info("stopping")
+        supervisor.tell(supervisor.STOPPING)
         self._mesh.draining = True
         await asyncio.sleep(settings.drain_wait)
         self._front.stop()
@@ -130,22 +130,6 @@ class Gateway:
             for each in self._certificates.shown
         ]
         return Answered(200, {**shown.certs(self._mesh), "public": public})
-
-    # --- signals --------------------------------------------------------------------------------------------
-
-    def _handle_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled, number)
-
-    def _signalled(self, number: int) -> None:
-        if not self._signal:
-            self._signal = number
-            self._stop.set()
-            return
-        log.warning("a second signal: ending at once")
-        logging.shutdown()
-        os._exit(128 + number)
 
     def _tell(self) -> None:
         for name, place in self._config.listening().items():
