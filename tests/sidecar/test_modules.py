@@ -144,7 +144,7 @@ def test_nor_while_it_serves(tmp_path, renewing_agent):
         app.shutdown()
         app.server_close()
     assert code == 0
-    assert not set(modules) & ABSENT
+    assert not set(modules) & ABSENT - {"encodings.idna"}  # by it, ssl encodes any server's name, "" too
     assert not set(modules) & OURS_ABSENT
     assert peak / 1024 < MOST
 
