@@ -17,6 +17,12 @@ CHUNKED = b"HTTP/1.1 %d Whatever\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nearly
 both_framings = pytest.mark.parametrize("chunked", [False, True], ids=["sized", "chunked"])
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who does not stop sending is read for a shorter time than it would be."""
+    monkeypatch.setattr("meshsdk_sidecar.proxy.downstream.LINGER", 0.3)
+
+
 def head(chunked: bool, *fields: bytes) -> bytes:
     return b"".join((b"POST / HTTP/1.1\r\nHost: app\r\n", *fields, framing(chunked), b"\r\n"))
 
@@ -75,14 +81,13 @@ async def test_no_is_heard_and_ends_it(rig: Rig, way: str, chunked: bool, then: 
 @both_framings
 @pytest.mark.parametrize("then", ["shuts", "closes"])
 async def test_yes_of_an_app_that_closes_is_heard(rig: Rig, way: str, chunked: bool, then: str) -> None:
+    """The connection may be kept: the second sidecar drops what the app does not read, the first has sent it all."""
     rig.app.script = early(ok(b"early", 200, b"Connection: close\r\n" * chunked), then)
     client = await rig.client(way)
     client.write(head(chunked))
     upload = asyncio.create_task(uploading(client, chunked))
     reply = await client.reply()
     assert (reply.status, reply.body) == (200, b"early")
-    with contextlib.suppress(ConnectionResetError):
-        assert await client.rest() == b""
     upload.cancel()
     await let_go(rig, client)
 
