@@ -19,25 +19,15 @@ settings.register_profile("suite", deadline=None, derandomize=True, database=Non
 settings.register_profile("long", max_examples=20_000, deadline=None, database=None)
 settings.load_profile("suite")
 
-# Those that mostly wait, for processes and for Consul. They come first: while one waits another computes, and none of
-# them is left to run alone at the end. Files of the same kind keep their order.
-_WAITING = ("integration", "examples", "sidecar", "cli", "server", "simulation")
-
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What hypothesis drives is not traced for coverage: unit tests cover the same, and tracing takes several times as
     long as the tests themselves.
     """
-    items.sort(key=_turn)
     for item in items:
         if item.get_closest_marker("hypothesis"):
             item.add_marker("no_cover")
-
-
-def _turn(item: pytest.Item) -> int:
-    folder = item.nodeid.split("/", 2)[1]
-    return _WAITING.index(folder) if folder in _WAITING else len(_WAITING)
 
 
 def pytest_collection_finish() -> None:
