@@ -34,7 +34,7 @@ unit: .venv/dev.stamp .cache/consul/usr/bin/consul $(SERVERS) $(CLIENTS)
 # The path of a request as machine code (docs/decisions/0015); PYTHONPATH=.cache/compiled puts it in the place of ours.
 compiled: .cache/compiled/stamp
 
-bench: .venv/bench.stamp .cache/consul/usr/bin/consul $(SERVERS) .cache/haproxy/haproxy .cache/compiled/stamp
+bench: .venv/bench.stamp .cache/consul/usr/bin/consul $(SERVERS) .cache/haproxy/haproxy
 	$(BIN)/python benchmarks/client.py
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/propagation.py

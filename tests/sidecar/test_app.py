@@ -103,23 +103,22 @@ async def test_what_the_policy_says_of_tls_is_told(tmp_path, dev_agent):
     port = free_ports(1)[0]
     async with Consul(dev_agent.url) as consul:
 
-        async def told() -> str | None:
-            found = (await consul.instances("legacy")).value
-            return found[0].meta.get("mesh-tls", "none") if found else None
+        async def told_until(expected: str) -> None:  # as soon as there is a certificate: the app may be well before
+            async def told() -> bool:
+                found = (await consul.instances("legacy")).value
+                return [one.meta.get("mesh-tls", "none") for one in found] == [expected]
+
+            await until(told)
 
         with (
             socket.create_server(("127.0.0.1", port)),
             begun(tmp_path, dev_agent.url, f"name: legacy, port: {port}") as sidecar,
         ):
             sidecar.until_ready()
-            assert await told() == "permissive"
+            await told_until("permissive")
             for mode, expected in (("strict", "strict"), ("'off'", "none")):
                 await consul.put("mesh/policy/legacy", f"version: 1\ntls: {{mode: {mode}}}".encode())
-
-                async def follows(expected=expected) -> bool:
-                    return await told() == expected
-
-                await until(follows)
+                await told_until(expected)
 
 
 # --- the end ----------------------------------------------------------------------------------------------
