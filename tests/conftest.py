@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -13,6 +14,8 @@ from tests.real_consul import RealConsul, free_ports
 
 __all__ = ["RealConsul", "free_ports"]
 
+_TESTS = Path(__file__).parent
+
 # Nothing is timed and nothing is of chance, unless more is asked for by `--hypothesis-profile=long`: 20,000 examples
 # where a test does not say how many, and others each time.
 settings.register_profile("suite", deadline=None, derandomize=True, database=None)
@@ -20,14 +23,31 @@ settings.register_profile("long", max_examples=20_000, deadline=None, database=N
 settings.load_profile("suite")
 
 
+# Folders whose tests mostly wait, for processes and for Consul.
+_WAITING = {"cli", "examples", "integration", "server", "sidecar"}
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What hypothesis drives is not traced for coverage: unit tests cover the same, and tracing takes several times as
+    """Spread the files that wait evenly among those that compute: one of each beside the other keeps a machine at work,
+    and several of a kind would not.
+
+    What hypothesis drives is not traced for coverage: unit tests cover the same, and tracing takes several times as
     long as the tests themselves.
     """
+    places = _spread(list(dict.fromkeys(item.path for item in items)))
+    items.sort(key=lambda item: places[item.path])
     for item in items:
         if item.get_closest_marker("hypothesis"):
             item.add_marker("no_cover")
+
+
+def _spread(files: list[Path]) -> dict[Path, float]:
+    """A place from 0 to 1 for each file, in the order they have among those of their kind."""
+    kinds: tuple[list[Path], list[Path]] = ([], [])
+    for file in files:
+        kinds[file.relative_to(_TESTS).parts[0] in _WAITING].append(file)
+    return {file: (n + 0.5) / len(kind) for kind in kinds for n, file in enumerate(kind)}
 
 
 def pytest_collection_finish() -> None:
