@@ -3,7 +3,8 @@
 Rule 1: a try that wrote no byte of the request is safe to repeat whatever the method; nothing was asked yet. A driver
 that already took pieces of a one-shot body must report `Phase.WRITTEN`, as they cannot be taken twice.
 Rule 2: once written, a request is repeated only if it is idempotent (RFC 9110, 9.2.2) and its body can be sent again.
-Rule 3: a reply's head that came in part counts as no reply: rule 2 holds.
+Rule 3: a reply's head that came in part counts as no reply: rule 2 holds. So does a short reply, where drivers wait for
+all of it.
 Rule 4: a certificate that a peer refused in the handshake, or right after it, is a failed connection (rule 1): other
 instances may trust other authorities. One refused later, with the request perhaps read, is not tried again.
 Rule 5: the first reason that forbids is the one that is told, from the outcome's own to the circumstances'.

@@ -109,9 +109,9 @@ class Retries(Section):
         each(single(Kind(_condition, _SCHEMA)), before=_not_empty, minItems=1),
         ["connect-failure", "reset", 502, 503, 504],
         """When to try again: `connect-failure` (no byte was written), `reset` (the connection broke, or an attempt
-        timed out, before the reply's head), status codes from 400 to 599. 502, 503 and 504 say "not now, not here";
-        500 is left out because it mostly means a bug that a second try meets again. A list replaces an earlier
-        one.""",
+        timed out, before the reply's head or within a reply of at most 16 KiB), status codes from 400 to 599. 502, 503
+        and 504 say "not now, not here"; 500 is left out because it mostly means a bug that a second try meets again.
+        A list replaces an earlier one.""",
     )
     methods: Literal["idempotent", "all"] = setting(
         choice("idempotent", "all"),

@@ -123,6 +123,8 @@ class _Steps:
             late = isinstance(failure.cause, TimeoutError)
             return Silence.LATE_CONNECTING if late else Silence.REFUSED
         if failure.kind == "reset":
-            at_once = self._fresh and not self._answered and time.monotonic() - self._started < AT_ONCE
-            return Silence.HUNG_UP if at_once else Silence.CUT if self._answered else Silence.BROKEN
+            if failure.phase == Phase.REPLY_STARTED:
+                return Silence.CUT
+            at_once = self._fresh and time.monotonic() - self._started < AT_ONCE
+            return Silence.HUNG_UP if at_once else Silence.BROKEN
         return Silence.LATE if failure.kind == "timeout" else Silence.FAILED

@@ -14,19 +14,19 @@ import pytest
 import meshsdk.errors as mesh_errors
 from meshsdk.client import AsyncMeshTransport, MeshTransport, async_client, client
 from tests.client.colours import ONCE, Blocking, Colour, Mesh
-from tests.wire.scripted import Peer, Script, Server, after_request, answering, eventually, reply
+from tests.wire.scripted import LONG, Peer, Script, Server, after_request, answering, eventually, reply
 
 Serve = Callable[..., Server]
 
-HALF = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf"
+HALF = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\nhalf" % LONG
 SHORT = replace(ONCE, timeouts=replace(ONCE.timeouts, request=0.6, idle=0.2))
 
 half_then_stall = after_request(lambda peer: (peer.send(HALF), peer.stall()))
 
 
 def _drip(peer: Peer) -> None:
-    peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
-    peer.drip(b"x" * 1000, 0.02)
+    peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % LONG)
+    peer.drip(b"x" * LONG, 0.02)
 
 
 def _in_turn(peer: Peer, head: bytes, body: bytes) -> None:

@@ -19,11 +19,12 @@ import zstandard
 from meshsdk.client import AsyncMeshTransport, async_client, client
 from meshsdk.errors import ConfigError, MeshError
 from tests.client.colours import ONCE, QUICK, Blocking, Colour, Mesh
-from tests.wire.scripted import Peer, Server, after_request, answering, deaf_port, eventually, reply
+from tests.wire.scripted import LONG, Peer, Server, after_request, answering, deaf_port, eventually, reply
 
 Serve = Callable[..., Server]
 
 URL = "http://payments/"
+HALF = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\nhalf" % LONG
 PATIENT = replace(ONCE, timeouts=replace(ONCE.timeouts, request=10.0, attempt=10.0, connect=5.0, idle=10.0))
 
 
@@ -284,7 +285,7 @@ async def test_read_timeout(colour: Colour, serve: Serve, by: str) -> None:
 
 
 async def test_read_timeout_in_the_body(colour: Colour, serve: Serve) -> None:
-    half = after_request(lambda peer: (peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"), peer.stall()))
+    half = after_request(lambda peer: (peer.send(HALF), peer.stall()))
     mesh = Mesh(serve(half), plan=PATIENT)
     async with colour.client(mesh) as http:
         response = await http.begin("GET", URL, timeout=0.1)
@@ -304,7 +305,7 @@ async def test_connect_timeout(colour: Colour) -> None:
 
 async def test_pool_timeout(colour: Colour, serve: Serve) -> None:
     plan = replace(PATIENT, limits=replace(PATIENT.limits, max_connections_per_endpoint=1))
-    half = after_request(lambda peer: (peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"), peer.stall()))
+    half = after_request(lambda peer: (peer.send(HALF), peer.stall()))
     mesh = Mesh(serve(half), plan=plan)
     async with colour.client(mesh) as http:
         held = await http.begin("GET", URL)

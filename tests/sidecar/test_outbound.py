@@ -171,7 +171,7 @@ async def test_a_caller_that_leaves_takes_its_call_along(sidecar, upstream):
 
 async def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(sidecar, upstream):
     async def half(scope, receive, send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"10")]})
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"20000")]})
         await send({"type": "http.response.body", "body": b"half", "more_body": True})
 
     async with upstream(half) as service, direct() as http:

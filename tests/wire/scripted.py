@@ -13,6 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+# Bytes of the shortest body that is not waited for: its reply is handed on at the head.
+LONG = 16 * 1024 + 1
+
 
 class Peer:
     """The server's end of one connection."""
@@ -89,7 +92,7 @@ class Peer:
         return bool(data)
 
 
-Script = Callable[[Peer], None]
+Script = Callable[[Peer], object]
 
 
 @dataclass

@@ -14,12 +14,22 @@ import pytest
 
 from meshsdk.core.model import Endpoint, Phase, TransportFailure
 from tests.wire.callers import at, failing, get, within
-from tests.wire.scripted import Peer, Script, Server, after_request, answering, deaf_port, refusing_port, reply
+from tests.wire.scripted import (
+    LONG,
+    Peer,
+    Script,
+    Server,
+    after_request,
+    answering,
+    deaf_port,
+    refusing_port,
+    reply,
+)
 
 GOOD = reply(b"hello")
 
 HEAD_HALF = b"HTTP/1.1 200 OK\r\ncontent-le"
-BODY_HALF = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf"
+BODY_HALF = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\nhalf" % LONG
 
 
 @contextlib.asynccontextmanager
@@ -156,8 +166,8 @@ def _send_in_two(peer: Peer, first: bytes, second: bytes) -> None:
 
 
 def _drip_body(peer: Peer) -> None:
-    peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
-    peer.drip(b"x" * 1000, 0.02)
+    peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % LONG)
+    peer.drip(b"x" * LONG, 0.02)
 
 
 @pytest.mark.parametrize("how", BODY_BREAKS)
@@ -177,13 +187,16 @@ async def test_the_users_own_read_timeout_is_kept(wire: Any, serve: Callable[...
     assert failure.kind == "timeout"
 
 
-async def test_a_body_may_take_longer_than_the_head(wire: Any, serve: Callable[..., Server]) -> None:
+@pytest.mark.parametrize("size", [5, LONG])
+async def test_a_body_may_take_longer_than_the_head(wire: Any, serve: Callable[..., Server], size: int) -> None:
+    body = b"x" * size
+
     def script(peer: Peer) -> None:
         peer.request()
-        peer.send(GOOD[:-3])
+        peer.send(reply(body)[:-3])
         peer.stopped.wait(0.3)
-        peer.send(GOOD[-3:])
+        peer.send(body[-3:])
 
     answer = await wire.send(at(serve(script)), get(), within(0.1, body_deadline=math.inf))
-    assert await wire.read(answer) == b"hello"
+    assert await wire.read(answer) == body
     await wire.let_go(answer)

@@ -13,7 +13,7 @@ import pytest
 
 from meshsdk.core.model import Phase
 from tests.wire.callers import Pieces, at, called, failing, failing_read, get, within
-from tests.wire.scripted import Peer, Server, after_request, answering, deaf_port, reply
+from tests.wire.scripted import LONG, Peer, Server, after_request, answering, deaf_port, reply
 
 LARGE = b"x" * (20 * 1024 * 1024)
 
@@ -30,8 +30,8 @@ async def test_a_dripped_head_ends_at_the_deadline(ours: Any, serve: Callable[..
 async def test_a_dripped_body_ends_at_its_deadline(ours: Any, serve: Callable[..., Server]) -> None:
     def script(peer: Peer) -> None:
         peer.request()
-        peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
-        peer.drip(b"x" * 1000, 0.03)
+        peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % LONG)
+        peer.drip(b"x" * LONG, 0.03)
 
     server = serve(script)
     began = time.monotonic()
@@ -44,7 +44,7 @@ async def test_a_dripped_body_ends_at_its_deadline(ours: Any, serve: Callable[..
 
 @pytest.mark.parametrize(("bound", "detail"), [("idle", "went silent"), ("read", "went silent")])
 async def test_silence_in_the_body(ours: Any, serve: Callable[..., Server], bound: str, detail: str) -> None:
-    server = serve(after_request(lambda peer: (peer.send(reply()[:-1]), peer.stall())))
+    server = serve(after_request(lambda peer: (peer.send(reply(b"x" * LONG)[:-1]), peer.stall())))
     answer = await ours.send(at(server), get(), within(5, **{bound: 0.15}))
     began = time.monotonic()
     failure = await failing_read(ours, answer)

@@ -18,9 +18,10 @@ from meshsdk.wire.blocking import BlockingEngine
 from meshsdk.wire.engine import InvalidRequest
 from meshsdk.wire.httpcore_engine import AsyncHttpcoreEngine, HttpcoreEngine
 from tests.wire.callers import Pieces, at, called, failing, get, within
-from tests.wire.scripted import Peer, Script, Server, after_request, answering, eventually, reply
+from tests.wire.scripted import LONG, Peer, Script, Server, after_request, answering, eventually, reply
 
-GOOD = reply(b"hello")
+WORDS = b"hello" * (LONG // 5 + 1)
+GOOD = reply(WORDS)
 ASYNC_ENGINES = pytest.mark.parametrize("kind", [AsyncioEngine, AsyncHttpcoreEngine])
 
 
@@ -139,7 +140,7 @@ async def test_the_limit_of_connections(wire: Any, serve: Callable[..., Server])
     server.go_on.set()
     await wire.read(first)
     await wire.let_go(first)
-    assert await called(wire, at(server), within(5, max_connections=1)) == b"hello"
+    assert await called(wire, at(server), within(5, max_connections=1)) == WORDS
     assert server.connections == 1
 
 
@@ -155,7 +156,7 @@ async def test_an_endpoint_that_is_gone(wire: Any, serve: Callable[..., Server])
     await wire.retire(at(server))
     server.go_on.set()
     for busy in (second, third):
-        assert await wire.read(busy) == b"hello", "what is in flight finishes"
+        assert await wire.read(busy) == WORDS, "what is in flight finishes"
         await wire.let_go(busy)
     await asyncio.to_thread(eventually, lambda: server.open_connections == 0)
 

@@ -12,7 +12,7 @@ import pytest
 from meshsdk.core.model import Endpoint, Phase
 from meshsdk.wire.pooling import Pooling
 from tests.wire.callers import at, called, failing, get, within
-from tests.wire.scripted import Peer, Server, after_request, answering, eventually, reply
+from tests.wire.scripted import LONG, Peer, Server, after_request, answering, eventually, reply
 
 
 async def test_ipv6_by_number_and_by_name(ours: Any, serve: Callable[..., Server]) -> None:
@@ -64,11 +64,13 @@ async def test_warming(ours: Any, serve: Callable[..., Server], limit: int, open
 
 
 async def test_retiring_with_some_idle_and_one_in_use(ours: Any, serve: Callable[..., Server]) -> None:
+    body = b"x" * LONG
+
     def script(peer: Peer) -> None:
         if peer.request() is not None:
-            peer.send(reply()[:-1])
+            peer.send(reply(body)[:-1])
             peer.server.go_on.wait(5)
-            peer.send(b"k")
+            peer.send(body[-1:])
 
     server = serve(script)
     await ours.warm(at(server), 2, within(5))
@@ -78,7 +80,7 @@ async def test_retiring_with_some_idle_and_one_in_use(ours: Any, serve: Callable
     await ours.retire(at(server))
     await asyncio.to_thread(eventually, lambda: server.open_connections == 1)
     server.go_on.set()
-    assert await ours.read(busy) == b"ok"
+    assert await ours.read(busy) == body
     await ours.let_go(busy)
     await asyncio.to_thread(eventually, lambda: server.open_connections == 0)
 

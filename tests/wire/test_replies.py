@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.wire.callers import at, called, get, within
-from tests.wire.scripted import Peer, Script, Server, after_request, answering, eventually, reply
+from tests.wire.scripted import LONG, Peer, Script, Server, after_request, answering, eventually, reply
 
 HUGE = 64 * 1024 * 1024
 CLOSES = {
@@ -124,7 +124,7 @@ async def test_a_little_that_nobody_reads_is_read_here(ours: Any, serve: Callabl
 
 
 async def test_what_does_not_come_is_not_waited_for(ours: Any, serve: Callable[..., Server]) -> None:
-    server = serve(after_request(lambda peer: (peer.send(reply()[:-1]), peer.stall())))
+    server = serve(after_request(lambda peer: (peer.send(reply(b"x" * LONG)[:-1]), peer.stall())))
     answer = await ours.send(at(server), get(), within(30))
     await asyncio.wait_for(ours.let_go(answer), 0.5)
     await asyncio.to_thread(eventually, lambda: server.open_connections == 0)
@@ -186,7 +186,7 @@ async def test_the_other_side_of_an_upgrade_closes(ours: Any, serve: Callable[..
 
 
 async def test_facts_of_the_connection(ours: Any, serve: Callable[..., Server]) -> None:
-    server = serve(after_request(lambda peer: (peer.send(reply()[:-1]), peer.stall())))
+    server = serve(after_request(lambda peer: (peer.send(reply(b"x" * LONG)[:-1]), peer.stall())))
     answer = await ours.send(at(server), get(), within(5))
     stream = answer.extensions["network_stream"]
     assert stream.get_extra_info("server_addr")[:2] == (server.host, server.port)

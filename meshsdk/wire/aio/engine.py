@@ -50,7 +50,7 @@ class AsyncioEngine:
         forget_in_children(self)
 
     async def send(self, endpoint: Endpoint, request: Request, bounds: Bounds) -> AsyncioReply:
-        """Send `request` to `endpoint` and wait for the reply's head.
+        """Send `request` to `endpoint` and wait for the reply's head, or all of a short reply.
 
         Raises:
             TransportFailure: it failed; says how far it got.
@@ -69,7 +69,7 @@ class AsyncioEngine:
             return await _traced(pool, connection, request, head, bounds)
         reply = _start(connection or await _wait(pool, bounds), request, head, bounds)
         # `reply.head()`, without the frames of two more coroutines.
-        while not reply.status and reply.error is None:
+        while not reply.arrived and reply.error is None:
             try:
                 await reply.news()
             except asyncio.CancelledError:

@@ -38,9 +38,16 @@ class AsyncioReply(BaseReply):
 
     # --- for the engine -------------------------------------------------------------------------------
 
+    @property
+    def arrived(self) -> bool:
+        """The head is here, and all of a short reply; but what is still to be sent may wait for the head."""
+        connection = self._connection
+        waits = connection is not None and not connection.uploading and connection.reader.short
+        return self.status != 0 and not waits
+
     async def head(self) -> None:
-        """Wait for the head; raises what went wrong by the time the caller looks."""
-        while not self.status and self.error is None:
+        """Wait until it has arrived; raises what went wrong by the time the caller looks."""
+        while not self.arrived and self.error is None:
             await self._something()
         if self.error is not None:
             raise self.error

@@ -153,7 +153,10 @@ class BlockingConnection:
         self._poller.register(self._sock.fileno(), select.POLLIN)
 
     def exchange(self, into: Incoming, method: str, head: Head, body: bytes | Iterable[bytes], bounds: Bounds) -> None:
-        """Send a request and read on until the reply's head is in `into`; raises TransportFailure."""
+        """Send a request and read on until the reply's head is in `into`, or all of a short one.
+
+        Raises TransportFailure.
+        """
         self._bounds = bounds
         self._phase = Phase.NOT_WRITTEN
         self._sent_before = self._sent
@@ -164,7 +167,7 @@ class BlockingConnection:
         else:
             self._whole = False
             self._whole = self._write(into, head.data) and self._upload(into, head, body)
-        while not into.status:
+        while not into.status or self._reader.short:
             self.advance(into)
 
     def advance(self, into: Incoming) -> None:
@@ -298,7 +301,7 @@ class BlockingConnection:
     def _read(self, until: float) -> bytes:
         sock = self._sock
         assert sock is not None
-        if self._security is None:
+        if self.tls is None or not self.tls.pending():  # a read that finds nothing costs more than to wait first
             self._wait(until)
         while True:
             try:

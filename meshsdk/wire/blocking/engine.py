@@ -52,7 +52,7 @@ class BlockingEngine:
         forget_in_children(self)
 
     def send(self, endpoint: Endpoint, request: Request, bounds: Bounds) -> BlockingReply:
-        """Send `request` to `endpoint` and wait for the reply's head.
+        """Send `request` to `endpoint` and wait for the reply's head, or all of a short reply.
 
         Raises:
             TransportFailure: it failed; says how far it got.

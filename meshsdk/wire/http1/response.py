@@ -32,6 +32,9 @@ _DEFAULTS = Limits()
 # From how many bytes on the rest of a body is not parsed: below, making another parser costs more than the copy.
 _BULK = 64 * 1024
 
+# What servers write right behind the head, though often in a piece of its own.
+_SHORT = 16 * 1024
+
 # Bytes from which on a piece is handed over as it came: joined with the next, it would be copied.
 _LARGE = 16 * 1024
 
@@ -176,6 +179,15 @@ class ResponseReader:
             return 0
         length = self._length()
         return float("inf") if length is None else length - self._total
+
+    @property
+    def short(self) -> bool:
+        """Whether all of the body is little, and is still to come: who waits for the head may as well wait for it."""
+        into = self._into
+        if into.complete or self._chunked:
+            return False
+        length = self._length()
+        return length is not None and length <= _SHORT
 
     def close(self) -> None:
         """Let go of the parser, which holds on to us."""

@@ -259,7 +259,7 @@ class Forwarding(Receiver):
         assert connection is not None
         if self._relaying:
             self._relay(connection)
-        elif self.status:
+        elif self.status and not (connection.reader.short and self._asked.complete):
             self._headed(connection)
 
     def writable(self) -> None:

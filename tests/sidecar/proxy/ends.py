@@ -13,6 +13,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
+# Bytes of the shortest body that is not waited for: its reply is handed on at the head.
+LONG = 16 * 1024 + 1
+
 
 class Cut(Exception):
     """The connection ended in the middle of a message."""

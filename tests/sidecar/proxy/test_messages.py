@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.sidecar.proxy.ends import Cut, Peer, answering, ok
+from tests.sidecar.proxy.ends import LONG, Cut, Peer, answering, ok
 
 GET = b"GET /a HTTP/1.1\r\nHost: app\r\n\r\n"
 
@@ -289,7 +289,7 @@ async def test_half_a_body_is_no_whole_one(rig, way) -> None:
 
     rig.app.script = script
     for framing, half in (
-        (b"Content-Length: 10", b"half"),
+        (b"Content-Length: %d" % LONG, b"half"),
         (b"Transfer-Encoding: chunked", b"4\r\nhalf\r\n"),
         (b"Connection: close", b"half"),
     ):

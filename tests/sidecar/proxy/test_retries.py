@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from meshsdk.core.events import AttemptEnded
-from tests.sidecar.proxy.ends import Peer, answering, ok, read_body, until
+from tests.sidecar.proxy.ends import LONG, Peer, answering, ok, read_body, until
 from tests.sidecar.proxy.rig import plan
 
 GET = b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
@@ -278,7 +278,7 @@ async def test_app_that_never_answers_has_the_tries_of_the_policy(make) -> None:
 async def test_deadline_in_the_middle_of_a_body_is_a_cut(make, way) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
-        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\nhalf" % LONG)
         await peer.reader.read()
 
     rig = await make(script, policy=plan(timeouts={"request": 5.0}))
