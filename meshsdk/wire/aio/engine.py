@@ -7,10 +7,11 @@ import time
 from collections.abc import AsyncIterable, Callable, Collection
 from typing import cast
 
-from meshsdk.core.model import Endpoint, Failure, Phase, TransportFailure
+from meshsdk.core.model import Endpoint, Phase, TransportFailure
 from meshsdk.wire.aio.connection import Connection
-from meshsdk.wire.aio.pool import Pool, Pools, Waiter
+from meshsdk.wire.aio.pool import Pool, Pools
 from meshsdk.wire.aio.reply import AsyncioReply
+from meshsdk.wire.aio.ticket import connection_of
 from meshsdk.wire.aio.upload import upload
 from meshsdk.wire.engine import Bounds, Request
 from meshsdk.wire.failures import late
@@ -67,7 +68,7 @@ class AsyncioEngine:
         connection = pool.take(now)
         if request.extensions and "trace" in request.extensions:
             return await _traced(pool, connection, request, head, bounds)
-        reply = _start(connection or await _wait(pool, bounds), request, head, bounds)
+        reply = _start(connection or await connection_of(pool, bounds), request, head, bounds)
         # `reply.head()`, without the frames of two more coroutines.
         while not reply.arrived and reply.error is None:
             try:
@@ -102,53 +103,6 @@ class AsyncioEngine:
         return Pools(self._clock, self._limits, self._pooling, self._secure)
 
 
-class _Ticket(Waiter):
-    """A send that awaits its connection."""
-
-    __slots__ = ("_connection", "_future")
-
-    def __init__(self, bounds: Bounds) -> None:
-        super().__init__(bounds)
-        self._future: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
-        self._connection: Connection | None = None
-
-    @classmethod
-    async def wait(cls, pool: Pool, bounds: Bounds) -> Connection:
-        """Wait for a connection of `pool`; raises TransportFailure where there is none to be had."""
-        ticket = cls(bounds)
-        pool.enqueue(ticket)
-        try:
-            return await ticket._future
-        except asyncio.CancelledError:
-            ticket.leave()
-            if ticket._connection is not None:  # granted, and cancelled before it was noticed
-                pool.release(ticket._connection)
-            elif ticket._future.done() and not ticket._future.cancelled():
-                ticket._future.exception()  # refused likewise; asyncio complains of what nobody looked at
-            raise
-
-    def granted(self, connection: Connection) -> None:
-        """Here is one."""
-        self._connection = connection
-        if self._future.cancelled():
-            return
-        self._future.set_result(connection)
-
-    def refused(self, failure: Failure) -> None:
-        """There will be none."""
-        if not self._future.done():
-            self._future.set_exception(TransportFailure(failure))
-
-
-async def _wait(pool: Pool, bounds: Bounds) -> Connection:
-    while True:
-        connection = await _Ticket.wait(pool, bounds)
-        if connection.startable:
-            return connection
-        if connection.ended is not None:  # else it was an older one, and closed between being granted and being noticed
-            raise TransportFailure(connection.ended)
-
-
 def _start(connection: Connection, request: Request, head: Head, bounds: Bounds) -> AsyncioReply:
     """Send the request, or begin to, over a connection that was just found alive."""
     reply = AsyncioReply(connection)
@@ -170,13 +124,13 @@ async def _traced(
     try:
         if connection is None:
             async with astep(trace, "connection.connect_tcp", host=pool.endpoint.address, port=pool.endpoint.port):
-                connection = await _wait(pool, bounds)
+                connection = await connection_of(pool, bounds)
         await trace("http11.send_request_headers.started", {"method": request.method, "target": request.target})
     except BaseException:
         if connection is not None:
             pool.release(connection)
         raise
-    reply = _start(connection if connection.alive else await _wait(pool, bounds), request, head, bounds)
+    reply = _start(connection if connection.alive else await connection_of(pool, bounds), request, head, bounds)
     try:
         await trace("http11.send_request_headers.complete", {})
         async with astep(trace, "http11.receive_response_headers") as result:

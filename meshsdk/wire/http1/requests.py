@@ -281,7 +281,7 @@ class RequestReader:
         asked = Asked()
         asked.method, asked.target, minor = start.groups()
         asked.version = f"1.{minor.decode()}"
-        lines = head[start.end() : -4].split(b"\r\n")
+        lines = head[start.end() - 2 : -4].split(b"\r\n")[1:]
         asked.fields = [(name, value.strip(b" \t")) for name, _, value in (line.partition(b":") for line in lines)]
         try:
             understand(asked)
