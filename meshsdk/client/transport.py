@@ -196,7 +196,7 @@ class Calling(_Library):
             tries = Tries(request, call, limit, self.library.ByteStream, raw_path)
             tries.service, tries.engine, tries.span, tries.failure = service, self._engine, span, None
             exchange = cluster.exchange(call)
-            reply, attempt = drive(exchange, tries, self._sleep)
+            reply, attempt = drive(exchange, tries.send, self._sleep)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised on
             raise self._told(error, request, span, tries) from _cause(error)
         body = self._body(reply, request, exchange, attempt, span)
@@ -293,7 +293,7 @@ class AsyncCalling(_Library):
             tries = AsyncTries(request, call, limit, self.library.ByteStream, raw_path)
             tries.service, tries.engine, tries.span, tries.failure = service, self._engine, span, None
             exchange = cluster.exchange(call)
-            reply, attempt = await adrive(exchange, tries, self._sleep)
+            reply, attempt = await adrive(exchange, tries.send, self._sleep)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised on
             raise self._told(error, request, span, tries) from _cause(error)
         body = self._body(reply, request, exchange, attempt, span, loop=loop)

@@ -30,7 +30,7 @@ def _fail(failure: Failure) -> NoReturn:
 
 
 class Tries(Outgoing):
-    """Sends on an engine; called by `drive`."""
+    """Sends on an engine; `drive` calls `send`."""
 
     __slots__ = ("engine", "failure", "span")
 
@@ -38,7 +38,7 @@ class Tries(Outgoing):
     failure: Failure | None
     span: CallSpan
 
-    def __call__(self, attempt: Attempt) -> Reply:
+    def send(self, attempt: Attempt) -> Reply:
         """Make one try; raises what the engine raises."""
         endpoint = attempt.endpoint
         span = self.span.attempt(attempt.number, endpoint.address, endpoint.port)
@@ -59,7 +59,7 @@ class Tries(Outgoing):
 
 
 class AsyncTries(Outgoing):
-    """The same for asyncio; called by `adrive`."""
+    """The same for asyncio; `adrive` calls `send`."""
 
     __slots__ = ("engine", "failure", "span")
 
@@ -67,7 +67,7 @@ class AsyncTries(Outgoing):
     failure: Failure | None
     span: CallSpan
 
-    async def __call__(self, attempt: Attempt) -> AsyncReply:
+    async def send(self, attempt: Attempt) -> AsyncReply:
         """Make one try; raises what the engine raises."""
         endpoint = attempt.endpoint
         span = self.span.attempt(attempt.number, endpoint.address, endpoint.port)

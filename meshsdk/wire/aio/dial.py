@@ -6,14 +6,13 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, TypeVar, cast
 
 from meshsdk.core.model import Endpoint
-from meshsdk.wire.aio.connection import Connection
 from meshsdk.wire.security import PeerRejected, Security
 from meshsdk.wire.sockets import check_port, literal_address
 
-__all__ = ["dial"]
+__all__ = ["Dialled", "dial"]
 
 # RFC 8305, 5: a second address is tried while the first has not answered for so long.
 _STAGGER = 0.25
@@ -22,8 +21,24 @@ _STAGGER = 0.25
 _GOODBYE = 1.0
 
 
-async def dial(endpoint: Endpoint, security: Security | None, make: Callable[[], Connection]) -> Connection:
+class Dialled(Protocol):
+    """An asyncio.Protocol that is to have a connection."""
+
+    transport: asyncio.Transport
+
+    def abort(self) -> None:
+        """Close at once."""
+        ...
+
+
+D = TypeVar("D", bound=Dialled)
+
+
+async def dial(endpoint: Endpoint, security: Security | None, make: Callable[[], D]) -> D:
     """Open a connection; bounded by the caller.
+
+    Args:
+        make: makes the protocol, once there is a connection to be had.
 
     Raises:
         OSError: it could not be opened (ssl.SSLError and gaierror are of this kind too).
@@ -39,7 +54,7 @@ async def dial(endpoint: Endpoint, security: Security | None, make: Callable[[],
     connection = make()
     try:
         transport, _ = await loop.create_connection(
-            lambda: connection,
+            lambda: cast(asyncio.Protocol, connection),
             sock=sock,
             ssl=security.context if security else None,
             server_hostname=security.server_hostname if security else None,

@@ -70,7 +70,8 @@ class DuplexStream:
         until = None if timeout is None else time.monotonic() + timeout
         while left:
             try:
-                left = left[self._sock.send(left) :]
+                sent = self._sock.send(left)
+                left = left[sent:]
             except (BlockingIOError, ssl.SSLWantWriteError):
                 self._wait(select.POLLOUT, until)
             except ssl.SSLWantReadError:

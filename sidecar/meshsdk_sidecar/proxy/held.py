@@ -6,19 +6,17 @@ import asyncio
 import contextlib
 import socket
 from collections import deque
-from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from meshsdk.core.model import Endpoint
-from meshsdk.wire.aio.connection import Connection
-from meshsdk.wire.aio.dial import dial
+from meshsdk.wire.aio.dial import Dialled, dial
 from meshsdk.wire.security import PeerRejected, Security
 from meshsdk.wire.sockets import prompt
 from meshsdk_sidecar.proxy.tls import Secured
 
 __all__ = ["Held", "Place", "connect", "tune"]
 
-P = TypeVar("P", bound=asyncio.Protocol)
+P = TypeVar("P", bound=Dialled)
 
 HELD = 64 * 1024
 """Bytes that are kept of a connection which waits; it is read no more then."""
@@ -88,9 +86,8 @@ async def connect(endpoint: Endpoint, security: Security | None) -> Held:
 
 
 async def _opened(endpoint: Endpoint, protocol: P) -> P:
-    """Dial in clear; what `dial` asks of a protocol is its `transport` and its `abort`."""
-    await dial(endpoint, None, cast("Callable[[], Connection]", lambda: protocol))
-    return protocol
+    """Dial in clear."""
+    return await dial(endpoint, None, lambda: protocol)
 
 
 class Place:
