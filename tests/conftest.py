@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import meshsdk.core.exchange
 from meshsdk_registry.agent import AgentThread, running_agent
 from tests.real_consul import RealConsul, free_ports
 
@@ -22,6 +23,8 @@ settings.register_profile("suite", deadline=None, derandomize=True, database=Non
 settings.register_profile("long", max_examples=20_000, deadline=None, database=None)
 settings.load_profile("suite")
 
+
+_COMPILED = not str(meshsdk.core.exchange.__file__).endswith(".py")  # `make test-compiled`
 
 # Folders whose tests mostly wait, for processes and for Consul.
 _WAITING = {"cli", "examples", "integration", "server", "sidecar"}
@@ -40,6 +43,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("hypothesis"):
             item.add_marker("no_cover")
+        if _COMPILED and item.get_closest_marker("interpreted"):
+            item.add_marker(pytest.mark.skip(reason="the modules are compiled"))
 
 
 def _spread(files: list[Path]) -> dict[Path, float]:

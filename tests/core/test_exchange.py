@@ -23,6 +23,7 @@ from meshsdk.errors import (
 from tests.core.world import GARBLED, REFUSED, RESET, SLOW, UNTRUSTED, World, endpoints, plan
 
 
+@pytest.mark.interpreted  # a compiled event takes numbers, and no `approx`
 def test_an_ordinary_call_is_told_once_and_leaves_nothing(world: World) -> None:
     exchange = world.call("GET", path="/charge")
     attempt = exchange.begin()

@@ -180,6 +180,7 @@ async def test_a_warm_connection_that_was_refused_is_not_used(
 
 
 @ON_A_LOOP
+@pytest.mark.interpreted
 async def test_a_refusal_that_comes_before_the_connection_is_used(
     ours_with: Any, serve: Callable[..., Server], authorities: Authorities, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,6 +195,7 @@ async def test_a_refusal_that_comes_before_the_connection_is_used(
 
 
 @ON_A_LOOP
+@pytest.mark.interpreted
 async def test_a_connection_that_is_closed_before_it_is_used(
     ours_with: Any, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +226,7 @@ def _late() -> Any:
 
 
 @ON_A_LOOP
+@pytest.mark.interpreted
 async def test_a_refusal_between_being_granted_and_being_noticed(
     ours_with: Any, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:

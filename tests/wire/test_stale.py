@@ -56,6 +56,7 @@ async def test_a_close_that_races_with_the_request(ours: Any, serve: Callable[..
 
 
 @linux
+@pytest.mark.interpreted
 async def test_a_request_to_a_closed_socket_was_not_written(ours: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The close is on its way to us as we look, so that nothing is seen: made certain by not looking."""
     monkeypatch.setattr(Connection, "usable", lambda connection, now: connection.alive)

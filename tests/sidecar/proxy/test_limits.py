@@ -68,6 +68,7 @@ async def test_certificates_are_told_of_by_the_mesh_alone(rig) -> None:
     assert (await client.ask(GET.replace(b"Host", forged.replace(b"-", b"_") + b"Host"))).status == 400
 
 
+@pytest.mark.interpreted
 async def test_verified_caller_is_told_of_and_its_certificate_runs_out(rig, monkeypatch: pytest.MonkeyPatch) -> None:
     who = Verified("spiffe://d/ns/default/dc/dc1/svc/shop", 4e9, {})  # type: ignore[arg-type]
     monkeypatch.setattr("meshsdk_sidecar.proxy.inbound.verified", lambda _: who)
