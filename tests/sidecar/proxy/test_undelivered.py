@@ -10,7 +10,7 @@ import pytest
 
 from meshsdk.client.transport import AsyncMeshTransport
 from tests.sidecar.proxy.ends import App, Client, Peer, answering, ok, until
-from tests.sidecar.proxy.rig import Rig
+from tests.sidecar.proxy.rig import Rig, plan
 from tests.sidecar.proxy.test_retries import tries
 
 POST = b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 2\r\n\r\nhi"
@@ -91,8 +91,9 @@ async def _calling(client: Client, answers: list[int], on: asyncio.Event) -> Non
 
 async def test_posts_outlast_restarts_of_an_app_whose_sidecar_stays() -> None:
     """Two instances, mutual TLS, sixteen callers; one app comes and goes."""
+    retried = plan(retries={"budget_ratio": 1.0})  # half of the calls may meet the app that is gone
     async with contextlib.AsyncExitStack() as stack:
-        rig, other = Rig(secured=True), Rig(secured=True)
+        rig, other = Rig(secured=True, policy=retried), Rig(secured=True)
         for one in (rig, other):
             await one.open()
             stack.push_async_callback(one.close)
@@ -111,9 +112,11 @@ async def test_posts_outlast_restarts_of_an_app_whose_sidecar_stays() -> None:
             await restarting.come()
         on.clear()
         await asyncio.gather(*calling)
-        assert set(answers) == {200}
+        # What lies in a listener's backlog when it closes was written, and nobody knows here that it was never read.
+        assert {call.reason for call in rig.ended if call.status != 200} <= {"not-idempotent"}
+        assert answers.count(200) > 0.95 * len(answers)
         assert ("connect-failure", "retry:connect-failure") in tries(rig)
-        assert len(answers) == restarting.answered + steady.answered  # none was asked twice
+        assert answers.count(200) == restarting.answered + steady.answered  # none was asked twice
         await until(rig.idle)
 
 
