@@ -27,7 +27,7 @@ unit: export PYTHONDONTWRITEBYTECODE =
 unit: .venv/dev.stamp .cache/consul/usr/bin/consul $(SERVERS) $(CLIENTS)
 	$(BIN)/python -m compileall -q $(SOURCES)
 	$(BIN)/coverage erase
-	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report= $(PYTEST)
+	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --reruns 2 --cov --cov-report= $(PYTEST)
 	$(BIN)/coverage report --skip-covered
 	$(BIN)/coverage report --include='meshsdk/core/*,meshsdk/policy/*' --fail-under=95 --format=total
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ import pytest
 from meshsdk.server.inbound import Intake
 from meshsdk.telemetry.requests import RequestEnded, RequestStarted
 from meshsdk.telemetry.tracing import Tracing
+from tests.real_consul import free_ports
 
 
 @dataclass
@@ -173,8 +173,7 @@ def start(consul: Consul, tmp_path: Path) -> Iterator[Callable[..., Program]]:
 
 @pytest.fixture
 def port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    return free_ports(1)[0]
 
 
 @pytest.fixture
