@@ -53,31 +53,26 @@ async def test_it_is_sent_again(ours: Colour, serve: Serve, how: str) -> None:
     assert b"x-envoy-attempt-count: 2" in good.heads[-1].lower()
 
 
-async def test_a_post_is_not_sent_twice(ours: Colour, serve: Serve) -> None:
-    script, _ = BREAKS["closes in the body"]
+TOLD = {
+    "closes in the body": (mesh_errors.ConnectionLost, "in the middle of the body", "ReadError", "UC"),
+    "stalls": (mesh_errors.DeadlineExceeded, "went silent", "ReadTimeout", "UT"),
+}
+
+
+@pytest.mark.parametrize("how", TOLD)
+async def test_a_post_is_not_sent_twice(ours: Colour, serve: Serve, how: str) -> None:
+    error, words, theirs, flag = TOLD[how]
+    script, _ = BREAKS[how]
     server = serve(script)
     mesh = Mesh(server)
     async with ours.client(mesh) as http:
-        with pytest.raises(mesh_errors.ConnectionLost, match="in the middle of the body") as caught:
+        with pytest.raises(error, match=words) as caught:
             await http.begin("POST", URL, content=b"x")
-        assert isinstance(caught.value, ours.httpx.ReadError)
+        assert isinstance(caught.value, getattr(ours.httpx, theirs))
         mesh.assert_at_rest()
         await asyncio.to_thread(eventually, lambda: server.open_connections == 0)
     assert len(server.heads) == 1
-    assert [(call.status, call.flag, call.reason) for call in mesh.calls] == [(None, "UC", "not-idempotent")]
-
-
-async def test_silence_in_one_is_told_as_that(ours: Colour, serve: Serve) -> None:
-    script, _ = BREAKS["stalls"]
-    server = serve(script)
-    mesh = Mesh(server)
-    async with ours.client(mesh) as http:
-        with pytest.raises(mesh_errors.DeadlineExceeded, match="went silent") as caught:
-            await http.begin("POST", URL, content=b"x")
-        assert isinstance(caught.value, ours.httpx.ReadTimeout)
-        mesh.assert_at_rest()
-        await asyncio.to_thread(eventually, lambda: server.open_connections == 0)
-    assert len(server.heads) == 1
+    assert [(call.status, call.flag, call.reason) for call in mesh.calls] == [(None, flag, "not-idempotent")]
 
 
 async def test_the_only_connection_is_free_again(ours: Colour, serve: Serve) -> None:
