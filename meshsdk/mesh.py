@@ -112,7 +112,6 @@ class Mesh:
         threads.follow()
         self.identity = _identity(self.settings, self._examine)
         self._securing = Securing(self.identity, self.directory.peek, self.settings.first_wait)
-        self._known_domain = ""
         self._intentions = _intentions(self.settings)
         self._tokens = Tokens(_background)
         self._server: Server | None = None
@@ -333,9 +332,7 @@ class Mesh:
 
     def _trust_domain(self) -> str:
         """Our own; the last known one once our certificate has expired: kept connections go on."""
-        if self.identity is not None and (material := self.identity.material) is not None:
-            self._known_domain = material.trust_domain
-        return self._known_domain
+        return "" if self.identity is None else self.identity.trust_domain
 
     def _own_id(self) -> str:
         material = self.identity.material if self.identity is not None else None

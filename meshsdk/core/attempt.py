@@ -10,7 +10,7 @@ from meshsdk.core.state import EndpointState
 __all__ = ["Attempt", "Final", "Retry", "Verdict"]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, init=False)
 class Attempt:
     """One try: where to send it and how long it may take. All times are absolute on the core's clock.
 
@@ -44,6 +44,38 @@ class Attempt:
     era: int
     status: int | None = None
     open: bool = True
+
+    def __init__(  # noqa: PLR0917
+        self,
+        number: int,
+        endpoint: Endpoint,
+        state: EndpointState,
+        started: float,
+        deadline: float,
+        body_deadline: float,
+        connect_timeout: float,
+        idle_timeout: float,
+        headers: tuple[tuple[bytes, bytes], ...],
+        permit: int | None,
+        probe: bool,
+        era: int,
+        status: int | None = None,
+        open: bool = True,
+    ) -> None:
+        self.number = number
+        self.endpoint = endpoint
+        self.state = state
+        self.started = started
+        self.deadline = deadline
+        self.body_deadline = body_deadline
+        self.connect_timeout = connect_timeout
+        self.idle_timeout = idle_timeout
+        self.headers = headers
+        self.permit = permit
+        self.probe = probe
+        self.era = era
+        self.status = status
+        self.open = open
 
 
 @dataclass(slots=True)

@@ -31,7 +31,7 @@ class AttemptEnded:
     seconds: float
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class CallEnded:
     """One call is over: its body ended, it failed, it was refused, or the caller went away.
 
@@ -59,6 +59,34 @@ class CallEnded:
     policy: str
     access_log: str
     answered: str = ""
+
+    def __init__(  # noqa: PLR0917
+        self,
+        service: str,
+        call: Call,
+        status: int | None,
+        flag: str,
+        reason: str,
+        attempts: int,
+        seconds: float,
+        head_seconds: float | None,
+        endpoint: Endpoint | None,
+        policy: str,
+        access_log: str,
+        answered: str = "",
+    ) -> None:
+        self.service = service
+        self.call = call
+        self.status = status
+        self.flag = flag
+        self.reason = reason
+        self.attempts = attempts
+        self.seconds = seconds
+        self.head_seconds = head_seconds
+        self.endpoint = endpoint
+        self.policy = policy
+        self.access_log = access_log
+        self.answered = answered
 
 
 @dataclass(slots=True)

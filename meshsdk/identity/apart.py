@@ -72,7 +72,8 @@ async def examine_apart(
         raise BadMaterial(found["refused"])
     for name in ("not_before", "not_after"):
         found[name] = datetime.fromisoformat(found[name])
-    found["spiffe_id"] = SpiffeId(**found["spiffe_id"])
+    identity = found["spiffe_id"]
+    found["spiffe_id"] = SpiffeId(identity["trust_domain"], identity["path"])
     return Material(**found)
 
 

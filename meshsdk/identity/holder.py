@@ -124,6 +124,15 @@ class Identity:
             return None
 
     @property
+    def trust_domain(self) -> str:
+        """Our own, also when the certificate has expired; empty before the first. It costs no look at the clock."""
+        held = self._in_force
+        if held is None:
+            self.start()
+            return ""
+        return held.material.trust_domain
+
+    @property
     def trust_domains(self) -> frozenset[str]:
         """Whose identities are believed now; none without material."""
         material = self.material

@@ -11,7 +11,7 @@ Rule 5  Consul's path of a service is `/ns/<namespace>/dc/<datacenter>/svc/<serv
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["SpiffeId"]
 
@@ -32,8 +32,10 @@ class SpiffeId:
 
     trust_domain: str
     path: str = ""
+    _text: str = field(init=False, repr=False, compare=False)  # asked for at every request of a connection
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_text", f"spiffe://{self.trust_domain}{self.path}")
         if not _TRUST_DOMAIN.fullmatch(self.trust_domain):
             allowed = "1 to 255 of a-z, 0-9, '.', '-' and '_' are allowed"
             raise ValueError(f"trust domain {_shown(self.trust_domain)} of a SPIFFE id: {allowed}")
@@ -87,7 +89,7 @@ class SpiffeId:
         return match[group] if match else None
 
     def __str__(self) -> str:
-        return f"spiffe://{self.trust_domain}{self.path}"
+        return self._text
 
 
 def _check_path(path: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 __all__ = ["ENVOY_HEADER", "GRPC_HEADER", "Timeout", "read_timeout"]
 
@@ -23,7 +23,7 @@ _GRPC = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Timeout:
     """What the headers said.
 
@@ -33,9 +33,14 @@ class Timeout:
         junk: `header: value` of each one that could not be read.
     """
 
-    seconds: float | None = None
-    header: str = ""
-    junk: list[str] = field(default_factory=list)
+    seconds: float | None
+    header: str
+    junk: list[str]
+
+    def __init__(self) -> None:
+        self.seconds = None
+        self.header = ""
+        self.junk = []
 
 
 def read_timeout(values: Iterable[tuple[bytes, bytes]]) -> Timeout:

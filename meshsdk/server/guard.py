@@ -126,7 +126,7 @@ class Guard:
         Raises:
             BadToken: the request is to be refused.
         """
-        jwt = self._plan().jwt
+        jwt = (self._known_plan or self._plan()).jwt  # that of `judge`, which a request is asked of first
         if jwt is None:
             return None
         if self._tokens is None:

@@ -46,7 +46,7 @@ class AccessLog:
         """Log the end of a call or request where its `access_log` asks for it."""
         if not isinstance(event, self.hears) or event.access_log == "off":
             return
-        failed = is_failure(event.status, event.flag) or _is_audited(event)
+        failed = is_failure(event.status, event.flag) or (isinstance(event, RequestEnded) and event.audited != "")
         if not failed and event.access_log != "all":
             return
         level = logging.WARNING if failed else logging.INFO
@@ -100,10 +100,6 @@ class AccessLog:
 def _trace_id(traceparent: bytes) -> str:
     parsed = parse_traceparent(traceparent.decode("latin-1")) if traceparent else None
     return "" if parsed is None else parsed.trace_id
-
-
-def _is_audited(event: CallEnded | RequestEnded) -> bool:
-    return isinstance(event, RequestEnded) and event.audited != ""
 
 
 def _milliseconds(seconds: float | None) -> float | None:

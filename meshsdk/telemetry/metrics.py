@@ -32,6 +32,7 @@ BREAKER_STATES = {"closed": 0, "half-open": 1, "open": 2}
 Recorder = Callable[[Metric, Labels, float], None]
 
 # What the labels of a call are made of, and where such calls are counted: labels, durations, tries told with the call.
+# Of a request alike: its method, route, status, flag and error.
 Kind = tuple[str, str, int | None, str, str]
 Counted = tuple[Labels, list[float], list[float] | None]
 
@@ -45,10 +46,13 @@ class Metrics:
         self._queue: deque[Event | RequestStarted | RequestEnded] = deque()
         self._booking = Lock()
         self._gauges: list[Callable[[], Iterable[Reading]]] = []
-        self._recorders: list[Recorder] = []
+        self._recorders: list[tuple[Recorder, Callable[[], bool]]] = []
+        self._hearing: list[Recorder] = []  # those of them that are to hear of this batch
         self._calls = Histogram(catalogue.CALL_DURATION)
         self._attempts = Counter(catalogue.ATTEMPTS)
         self._kinds: dict[Kind, Counted] = {}  # of the calls that came before: few, and the same again and again
+        self._served: dict[Kind, Counted] = {}  # of requests
+        self._going: dict[str, list[float]] = {}  # requests in flight, by each method that is a known one
         self._calls_refused = Counter(catalogue.CALLS_REFUSED)
         self._ejections = Counter(catalogue.EJECTIONS)
         self._returns = Counter(catalogue.RETURNS)
@@ -83,9 +87,13 @@ class Metrics:
         """Ask `callback` for its readings whenever somebody collects; their names are those of `catalogue.GAUGES`."""
         self._gauges.append(callback)
 
-    def record_durations(self, recorder: Recorder) -> None:
-        """Hand every duration to `recorder` too, while the queue is booked: metric, label values, seconds."""
-        self._recorders.append(recorder)
+    def record_durations(self, recorder: Recorder, wanted: Callable[[], bool] = lambda: True) -> None:
+        """Hand every duration to `recorder` too, while the queue is booked: metric, label values, seconds.
+
+        Args:
+            wanted: asked before each batch whether there is anybody to hear of it.
+        """
+        self._recorders.append((recorder, wanted))
 
     def collect(self) -> list[Family]:
         """Everything counted and read up to now; a metric without a series is left out."""
@@ -98,7 +106,7 @@ class Metrics:
         """Forget every count and whatever waits; the readers of gauges stay."""
         self._queue = deque()
         self._booking = Lock()
-        self._kinds = {}
+        self._kinds, self._served, self._going = {}, {}, {}
         for instrument in self._instruments():
             instrument.clear()
 
@@ -119,6 +127,7 @@ class Metrics:
 
     def _book(self) -> None:
         queue = self._queue
+        self._hearing = [recorder for recorder, wanted in self._recorders if wanted()]
         for _ in range(len(queue)):  # what is appended meanwhile waits for the next batch
             event = queue.popleft()
             self._book_of[type(event)](event)  # type: ignore[operator]
@@ -134,7 +143,7 @@ class Metrics:
             tries[0] += 1
         if ended.status is None and ended.flag in REFUSALS:
             self._calls_refused.add((ended.service, ended.flag))
-        for record in self._recorders:
+        for record in self._hearing:
             record(catalogue.CALL_DURATION, labels, ended.seconds)
 
     def _new_kind(self, kind: Kind) -> Counted:
@@ -167,22 +176,43 @@ class Metrics:
         self._breaker_state.set((moved.service,), BREAKER_STATES[moved.after])
 
     def _book_start(self, started: RequestStarted) -> None:
-        self._active.add((known_method(started.method),))
+        going = self._going.get(started.method) or self._new_going(started.method)
+        going[0] += 1
 
     def _book_request(self, ended: RequestEnded) -> None:
-        method, status = known_method(ended.method), ended.status
-        error = ended.error_type or ended.flag or (str(status) if status is not None and status >= 500 else "")
-        labels = (method, ended.route, "" if status is None else str(status), error)
-        self._active.add((method,), -1)
-        self._requests.observe(labels, ended.seconds)
+        going = self._going.get(ended.method) or self._new_going(ended.method)
+        going[0] -= 1
+        kind = (ended.method, ended.route, ended.status, ended.flag, ended.error_type)
+        labels, durations, _ = self._served.get(kind) or self._new_served(kind)
+        self._requests.put(durations, ended.seconds)
         if ended.refused:
             self._requests_refused.add((ended.flag,))
         if ended.rule:
             self._requests_denied.add((ended.rule, "denied"))
         if ended.audited:
             self._requests_denied.add((ended.audited, "audited"))
-        for record in self._recorders:
+        for record in self._hearing:
             record(catalogue.REQUEST_DURATION, labels, ended.seconds)
+
+    def _new_going(self, method: str) -> list[float]:
+        known = known_method(method)
+        cell, fresh = self._active.series((known,))
+        self._active.overflow += not fresh
+        if fresh and known == method:
+            self._going[method] = cell
+        return cell
+
+    def _new_served(self, kind: Kind) -> Counted:
+        method, route, status, flag, error_type = kind
+        known = known_method(method)
+        error = error_type or flag or (str(status) if status is not None and status >= 500 else "")
+        labels = (known, route, "" if status is None else str(status), error)
+        durations, fresh = self._requests.series(labels)
+        self._requests.overflow += not fresh
+        counted = labels, durations, None
+        if fresh and known == method and len(self._served) < SERIES:  # as of calls
+            self._served[kind] = counted
+        return counted
 
     def _overflow(self) -> Family:
         counts = ((i.metric.name, i.overflow) for i in self._instruments() if i.overflow)

@@ -52,7 +52,7 @@ def export(metrics: Metrics, service: str, provider: MeterProvider | None = None
             )
         else:
             make[metric.kind, metric.merge](metric.name, [_observer(weak, metric)], metric.unit, metric.help)
-    metrics.record_durations(_recorder(histograms, provider))
+    metrics.record_durations(_recorder(histograms), _provider_is_set if provider is None else lambda: True)
 
 
 def _observer(weak: ref[Metrics], metric: Metric) -> Callable[[CallbackOptions], Iterable[Observation]]:
@@ -65,12 +65,9 @@ def _observer(weak: ref[Metrics], metric: Metric) -> Callable[[CallbackOptions],
     return observe
 
 
-def _recorder(
-    histograms: dict[str, Histogram], provider: MeterProvider | None
-) -> Callable[[Metric, Labels, float], None]:
+def _recorder(histograms: dict[str, Histogram]) -> Callable[[Metric, Labels, float], None]:
     def record(metric: Metric, labels: Labels, seconds: float) -> None:
-        if provider is not None or _provider_is_set():
-            histograms[metric.name].record(seconds, _attributes(metric, labels))
+        histograms[metric.name].record(seconds, _attributes(metric, labels))
 
     return record
 

@@ -7,14 +7,20 @@ from dataclasses import dataclass
 __all__ = ["RequestEnded", "RequestStarted"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class RequestStarted:
     """A request's head is here; exactly one `RequestEnded` with the same method follows."""
 
     method: str
 
+    def __init__(
+        self,
+        method: str,
+    ) -> None:
+        self.method = method
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, init=False)
 class RequestEnded:
     """A request was served, refused, or its caller went away.
 
@@ -52,3 +58,37 @@ class RequestEnded:
     rule: str = ""
     reason: str = ""
     audited: str = ""
+
+    def __init__(  # noqa: PLR0917
+        self,
+        method: str,
+        path: str,
+        route: str,
+        status: int | None,
+        seconds: float,
+        flag: str = "",
+        error_type: str = "",
+        refused: bool = False,
+        peer: str = "",
+        client: str = "",
+        access_log: str = "off",
+        trace_id: str = "",
+        rule: str = "",
+        reason: str = "",
+        audited: str = "",
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.route = route
+        self.status = status
+        self.seconds = seconds
+        self.flag = flag
+        self.error_type = error_type
+        self.refused = refused
+        self.peer = peer
+        self.client = client
+        self.access_log = access_log
+        self.trace_id = trace_id
+        self.rule = rule
+        self.reason = reason
+        self.audited = audited

@@ -38,7 +38,7 @@ class Request:
     service: str = ""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Bounds:
     """How long one try may take and how many connections it may add to.
 
@@ -62,6 +62,26 @@ class Bounds:
     write: float = math.inf
     pool: float = math.inf
     max_connections: int = 0
+
+    def __init__(  # noqa: PLR0917
+        self,
+        deadline: float = math.inf,
+        body_deadline: float = math.inf,
+        connect: float = math.inf,
+        idle: float = math.inf,
+        read: float = math.inf,
+        write: float = math.inf,
+        pool: float = math.inf,
+        max_connections: int = 0,
+    ) -> None:
+        self.deadline = deadline
+        self.body_deadline = body_deadline
+        self.connect = connect
+        self.idle = idle
+        self.read = read
+        self.write = write
+        self.pool = pool
+        self.max_connections = max_connections
 
 
 class Reply(Protocol):

@@ -67,7 +67,7 @@ _names = _Names()
 _ORDINARY_OPTIONS = frozenset({b"keep-alive", b"close", b"upgrade", b"te", b""})
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class RequestHead:
     """A request as every try sends it, but for what a try adds of its own.
 
@@ -82,6 +82,18 @@ class RequestHead:
     timeouts: list[tuple[bytes, bytes]]
     keyed: bool
     traceparent: bytes
+
+    def __init__(
+        self,
+        lines: bytes,
+        timeouts: list[tuple[bytes, bytes]],
+        keyed: bool,
+        traceparent: bytes,
+    ) -> None:
+        self.lines = lines
+        self.timeouts = timeouts
+        self.keyed = keyed
+        self.traceparent = traceparent
 
 
 def request_head(asked: Asked, target: bytes, *, upgrade: bool = False) -> RequestHead:
@@ -126,7 +138,7 @@ def _modernise(lines: list[bytes], asked: Asked, named: set[bytes]) -> None:
         lines.insert(1, b"Host: %b\r\n" % (asked.host or b""))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class ReplyHead:
     """A reply's head as it goes to the client.
 
@@ -139,6 +151,16 @@ class ReplyHead:
     data: bytes
     body: BodyWriter | None
     keeps: bool
+
+    def __init__(
+        self,
+        data: bytes,
+        body: BodyWriter | None,
+        keeps: bool,
+    ) -> None:
+        self.data = data
+        self.body = body
+        self.keeps = keeps
 
 
 def reply_head(reply: Incoming, asked: Asked, *, keep: bool) -> ReplyHead:
