@@ -7,6 +7,7 @@ import contextlib
 import random
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import pytest
 import uvloop
 import yaml
 
+from meshsdk.server.inbound import Intake
+from meshsdk.telemetry.tracing import Tracing
 from meshsdk.testing import StaticDirectory
 from meshsdk_sidecar.gateway.certificates import Certificates
 from meshsdk_sidecar.gateway.file import load
@@ -77,14 +80,13 @@ class Rig:
         async def ready() -> None:
             pass
 
-        never: Any = None  # nobody comes in from the mesh
         clock = {} if self._clock is None else {"clock": self._clock}
         return Parts(
             services=directory,
             secure=None,
             generation=lambda: 0,
             ready=ready,
-            intake=never,
+            intake=Intake(clock=time.monotonic, tracing=Tracing(), sink=lambda _: None),
             own_plan=lambda: PLAN,
             context=lambda: None,
             sink=lambda _: None,
