@@ -22,6 +22,7 @@ from typing import Literal
 
 from meshsdk.core.paths import Paths
 from meshsdk.core.request import Header, Request, callers
+from meshsdk.core.value import Value
 
 __all__ = ["SOURCE", "Access", "Action", "Decision", "Rule", "check_source", "narrow"]
 
@@ -35,7 +36,7 @@ Action = Literal["allow", "deny"]
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Value):
     """One rule; what it leaves out matches everything.
 
     Attributes:
@@ -58,7 +59,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Value):
     """Whether a request may pass, and why.
 
     Attributes:
@@ -182,7 +183,7 @@ def _explained(match: _Match, paths: Paths) -> Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class Access(Value):
     """The access rules of one service.
 
     Args:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from meshsdk.core.model import Call, Endpoint
+from meshsdk.core.value import Value
 
 __all__ = ["AttemptEnded", "BreakerMoved", "CallEnded", "Ejected", "Event", "Returned", "Sink"]
 
@@ -32,7 +33,7 @@ class AttemptEnded:
 
 
 @dataclass(slots=True, init=False)
-class CallEnded:
+class CallEnded(Value):
     """One call is over: its body ended, it failed, it was refused, or the caller went away.
 
     Attributes:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from meshsdk.core.value import Value
+
 __all__ = ["TLS_META", "Call", "Endpoint", "Failure", "Phase", "Snapshot", "TransportFailure"]
 
 TLS_META = "mesh-tls"
@@ -22,7 +24,7 @@ class Phase(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Value):
     """One instance of a service that can be called.
 
     Attributes:
@@ -47,7 +49,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Value):
     """All endpoints of one service at one moment; swapped whole, never changed.
 
     Attributes:
@@ -62,7 +64,7 @@ class Snapshot:
 
 
 @dataclass(slots=True, init=False)
-class Call:
+class Call(Value):
     """The facts of one call that decisions need.
 
     Its `__init__` is written out, as of all that is made for every call: a dataclass writes its own at run time, out of

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from meshsdk.core.access import Access
 from meshsdk.core.egress import Egress
 from meshsdk.core.tokens import Jwt
+from meshsdk.core.value import Value
 
 __all__ = ["Balancing", "Breaker", "Limits", "Outlier", "Plan", "Retries", "Timeouts"]
 
 
 @dataclass(frozen=True, slots=True)
-class Timeouts:
+class Timeouts(Value):
     """How long things may take, in seconds; 0 is no limit.
 
     Attributes:
@@ -33,7 +34,7 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
-class Retries:
+class Retries(Value):
     """What is tried again.
 
     Attributes:
@@ -61,7 +62,7 @@ class Retries:
 
 
 @dataclass(frozen=True, slots=True)
-class Breaker:
+class Breaker(Value):
     """When calls to the whole service stop: after `consecutive_failures`, for `open_for` s, then `probes` at a time.
 
     `consecutive_failures` 0 turns the breaker off.
@@ -73,7 +74,7 @@ class Breaker:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Value):
     """Bounds of this process towards one destination (0 is no limit)."""
 
     max_requests: int
@@ -82,7 +83,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlier:
+class Outlier(Value):
     """When one endpoint is set aside.
 
     Attributes:
@@ -104,7 +105,7 @@ class Outlier:
 
 
 @dataclass(frozen=True, slots=True)
-class Balancing:
+class Balancing(Value):
     """Which endpoint is taken.
 
     Attributes:
@@ -117,7 +118,7 @@ class Balancing:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Value):
     """Everything the core needs to know of the policy for one destination, swapped whole.
 
     Attributes:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from meshsdk.core.paths import Paths, read
+from meshsdk.core.value import Value
 
 __all__ = ["ANONYMOUS", "ANYONE", "Header", "Request", "callers", "service"]
 
@@ -67,7 +68,7 @@ def service(peer: str | None, trust_domain: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class Header(Value):
     """What a header must be; exactly one of `exact`, `prefix` and `present` is given.
 
     Attributes:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from meshsdk.core.value import Value
+
 __all__ = ["RequestEnded", "RequestStarted"]
 
 
 @dataclass(slots=True, init=False)
-class RequestStarted:
+class RequestStarted(Value):
     """A request's head is here; exactly one `RequestEnded` with the same method follows."""
 
     method: str
@@ -21,7 +23,7 @@ class RequestStarted:
 
 
 @dataclass(slots=True, init=False)
-class RequestEnded:
+class RequestEnded(Value):
     """A request was served, refused, or its caller went away.
 
     Attributes:

@@ -119,13 +119,19 @@ def certs(mesh: SidecarMesh) -> dict[str, Any]:
 
 def policy(mesh: SidecarMesh) -> dict[str, Any]:
     """The policy in force for the service itself and for each service it calls."""
-    own = mesh.directory.own_plan()
     return {
-        "own": dataclasses.asdict(own),
+        "own": _given(mesh.directory.own_plan()),
         "called": {
             status.service: {"version": status.policy, "problem": status.policy_problem} for status in mesh.status()
         },
     }
+
+
+def _given(value: Any) -> Any:
+    """What a dataclass was made of, without what it found out for itself."""
+    if dataclasses.is_dataclass(value):
+        return {each.name: _given(getattr(value, each.name)) for each in dataclasses.fields(value) if each.init}
+    return [_given(each) for each in value] if isinstance(value, tuple) else value
 
 
 def levels() -> dict[str, str]:

@@ -115,6 +115,7 @@ async def test_what_they_show(ask):
     policy = value((await ask("GET", "/policy"))[1])
     assert policy["own"]["version"] == "defaults"
     assert policy["own"]["timeouts"]["request"] == 15.0
+    assert policy["own"]["access"] == {"default": "allow", "rules": []}
 
 
 async def test_a_service_that_is_called(ask):
