@@ -20,6 +20,18 @@ EXITS = codes("stopped by SIGTERM or Ctrl-C, drained", "it broke off", consul=Fa
 
 def gateway(
     config: Annotated[Path, typer.Option("-c", "--config", help="The gateway's YAML file.", metavar="FILE")],
+    *,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace",
+            help="Take over from the gateway of the same name and port that runs: no connection is refused.",
+        ),
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", metavar="N", help="Processes that serve, on as many cores; else what the file says."),
+    ] = None,
 ) -> None:
     """Let clients from outside in: public TLS ends here, and hosts and paths lead to services of the mesh."""
     for module in ("meshsdk_sidecar", "httptools"):
@@ -29,4 +41,6 @@ def gateway(
     sys.stderr.flush()
     # This process is replaced: what the command line imports would stay in memory for the gateway's life. -P: what lies
     # in the current folder must not be imported in place of a library.
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "meshsdk_sidecar.gateway", "-c", str(config)])
+    words = [] if workers is None else ["--workers", str(workers)]
+    words += ["--replace"] if replace else []
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "meshsdk_sidecar.gateway", "-c", str(config), *words])

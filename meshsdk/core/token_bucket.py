@@ -15,29 +15,59 @@ from __future__ import annotations
 
 from math import ceil
 
-__all__ = ["TokenBuckets"]
+__all__ = ["Bucket", "TokenBuckets"]
 
 _SECOND = 1_000_000_000
+
+
+class Bucket:
+    """What is the same of every bucket.
+
+    Args:
+        rate: tokens a second that come back, above 0; at most a thousand million.
+        burst: what a bucket holds, at least 1.
+    """
+
+    __slots__ = ("_depth", "_interval")
+
+    def __init__(self, rate: float, burst: int) -> None:
+        if not 0 < rate <= _SECOND:
+            raise ValueError(f"a rate of {rate} tokens a second; write more than 0, and {_SECOND} at most")
+        if burst < 1:
+            raise ValueError(f"a burst of {burst}; write at least 1")
+        self._interval = ceil(_SECOND / rate)
+        self._depth = self._interval * burst
+
+    def take(self, full_at: int, now: float) -> tuple[int, float]:
+        """Take a token of a bucket.
+
+        Args:
+            full_at: nanoseconds at which it is full, on the clock of `now`; 0 for one that is.
+            now: seconds on a clock that does not go back.
+
+        Returns:
+            When it is full now, and 0.0 where there was a token, else the seconds until there is.
+        """
+        at = int(now * _SECOND)
+        after = max(full_at, at) + self._interval
+        lacking = after - at - self._depth
+        return (full_at, lacking / _SECOND) if lacking > 0 else (after, 0.0)
 
 
 class TokenBuckets:
     """One bucket for each key, full at first.
 
     Args:
-        rate: tokens a second that come back, above 0; at most a thousand million.
-        burst: what a bucket holds, at least 1.
+        rate, burst: as of `Bucket`.
         most: keys that are remembered, at least 1.
     """
 
-    __slots__ = ("_depth", "_full_at", "_interval", "_most")
+    __slots__ = ("_bucket", "_full_at", "_most")
 
     def __init__(self, rate: float, burst: int, most: int) -> None:
-        if not 0 < rate <= _SECOND:
-            raise ValueError(f"a rate of {rate} tokens a second; write more than 0, and {_SECOND} at most")
-        if burst < 1 or most < 1:
-            raise ValueError(f"a burst of {burst} and {most} keys; write at least 1 for each")
-        self._interval = ceil(_SECOND / rate)
-        self._depth = self._interval * burst
+        if most < 1:
+            raise ValueError(f"{most} keys; write at least 1")
+        self._bucket = Bucket(rate, burst)
         self._most = most
         self._full_at: dict[str, int] = {}  # in the order in which they asked last
 
@@ -53,11 +83,8 @@ class TokenBuckets:
         Returns:
             0.0 where there was one, else the seconds until there is.
         """
-        known, at = self._full_at, int(now * _SECOND)
-        before = known.pop(key, at)
-        after = max(before, at) + self._interval
-        lacking = after - at - self._depth
-        known[key] = before if lacking > 0 else after
+        known = self._full_at
+        known[key], wait = self._bucket.take(known.pop(key, 0), now)
         if len(known) > self._most:
             del known[next(iter(known))]
-        return max(lacking, 0) / _SECOND
+        return wait

@@ -6,28 +6,23 @@ memory for its life. What serves is imported when it is about to.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace as replaced
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from meshsdk.errors import ConfigError
-from meshsdk_sidecar import child, kinds, sockets
+from meshsdk_sidecar import child
 from meshsdk_sidecar.config import Config
 from meshsdk_sidecar.file import load
-from meshsdk_sidecar.loops import loop_factory
-from meshsdk_sidecar.place import Place
+from meshsdk_sidecar.start import serve, with_workers
 
 if TYPE_CHECKING:
     from meshsdk_sidecar.handover import Predecessor
+    from meshsdk_sidecar.lifecycle import Lifecycle
+    from meshsdk_sidecar.sockets import Sockets
 
 __all__ = ["become", "run"]
-
-log = logging.getLogger("meshsdk.sidecar")
 
 
 def become(
@@ -64,72 +59,17 @@ def run(file: Path, command: Sequence[str] | None = None, *, replace: bool = Fal
         NotReplaced: the sidecar that was to be replaced goes on serving.
     """
     config = _check(file, command, workers)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    before = _before(config) if replace else None
-    listening: sockets.Sockets = {}
-    sole = before is None  # whether nobody else serves at our places
-    try:
-        listening = _listen(config, {} if before is None else before.held)
+
+    def make(listening: Sockets, before: Predecessor | None) -> Lifecycle:
         from meshsdk_sidecar.process import Sidecar
 
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            sidecar = Sidecar(config, listening, command, before)
-            code = runner.run(sidecar.run())
-            sole = not sidecar.replaced
-            return code
-    except ConfigError as error:
-        if before is None:
-            raise
-        raise _unreplaced(before, error) from error
-    finally:
-        sockets.close(listening)
-        if before is not None:
-            before.close()
-        if config.admin.socket is not None and sole:
-            Path(config.admin.socket).unlink(missing_ok=True)
+        return Sidecar(config, listening, command, before)
 
-
-def _listen(config: Config, held: sockets.Sockets) -> sockets.Sockets:
-    """Every worker has sockets of its own; the pages are the control process's alone."""
-    if config.workers == 1:
-        return sockets.open_sockets(config.listeners(), held=held)
-    places = config.listeners()
-    ours: dict[str, Place] = {name: places.pop(name) for name in ("admin", "probes") if name in places}
-    theirs = {name: held[name] for name in held if name not in ours}
-    found = sockets.open_sockets(ours, held={name: held[name] for name in held if name in ours})
-    try:
-        return found | sockets.open_several(places, config.workers, held=theirs)
-    except ConfigError:
-        sockets.close(found)
-        raise
-
-
-def _before(config: Config) -> Predecessor | None:
-    """The process to replace; None where none runs."""
-    from meshsdk.config import load as settings
-    from meshsdk.server.workers import Alone
-    from meshsdk_sidecar.handover import Predecessor, meeting_place
-
-    try:
-        before = Predecessor.find(meeting_place(settings(config.overrides()), config))
-    except Alone as error:
-        raise ConfigError(f"--replace: {error}; set MESH_RUNTIME_DIR to a short path that this user owns") from error
-    if before is None:
-        log.info("--replace: no sidecar of this instance runs, so nothing is taken over")
-    return before
-
-
-def _unreplaced(before: Predecessor, error: ConfigError) -> ConfigError:
-    return ConfigError(f"{error}\nprocess {before.pid} goes on serving")
+    return serve(config, make, replace=replace, kind="sidecar")
 
 
 def _check(file: Path, command: Sequence[str] | None, workers: int | None) -> Config:
-    config = load(file)
-    if workers is not None:
-        try:
-            config = replaced(config, workers=kinds.whole(1, 256)(workers))
-        except ValueError as error:
-            raise ConfigError(f"--workers {workers}: {error}") from error
+    config = with_workers(load(file), workers)
     if command is not None:
         child.check(command)
     return config

@@ -289,7 +289,12 @@ class Config(Section):
     # One process serves as fast as one core does; more are of use where the app takes more than one core as well.
     workers: int = setting(kinds.whole(1, 256), 1)
 
-    def listeners(self) -> dict[str, Place]:
+    @property
+    def meeting_port(self) -> int:
+        """By which a process finds the one that it is to replace: the port that is the instance's in Consul, if any."""
+        return self.outbound.port if self.service.place is None else self.inbound.port
+
+    def listening(self) -> dict[str, Place]:
         """Every place to listen at, by name; without a service to reach there is no way in."""
         found = {"outbound": self.outbound.place, "admin": self.admin.place}
         if self.service.place is not None:

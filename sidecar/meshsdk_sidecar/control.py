@@ -1,4 +1,4 @@
-"""The data plane of a sidecar with several processes: what `meshsdk_sidecar.proxy.plane.Plane` is to one with one.
+"""The data plane of a sidecar or gateway with several processes: what a `Plane` or `Front` is to one with one.
 
 Rule 1  This process alone talks to Consul, keeps the identity and has the pages; its workers serve, each at sockets of
         its own (SO_REUSEPORT: the system spreads connections), and are told what they need to know.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +21,17 @@ from meshsdk.identity.events import Event, Issued, Recovered, Trouble
 from meshsdk.policy.effective import DEFAULTS
 from meshsdk.telemetry.prometheus import expose, lasting, merge
 from meshsdk_sidecar import sockets
-from meshsdk_sidecar.link import Begin, Forget, Identified, Own, Told, Watch
+from meshsdk_sidecar.link import Begin, Beside, Forget, Identified, Own, Told, Watch
 from meshsdk_sidecar.staff import Post
+from meshsdk_sidecar.start import OURS
 
 if TYPE_CHECKING:
     from meshsdk.core.model import Snapshot
     from meshsdk.core.plan import Plan
     from meshsdk_sidecar.config import Config
+    from meshsdk_sidecar.gateway.config import GatewayConfig
     from meshsdk_sidecar.mesh import SidecarMesh
+    from meshsdk_sidecar.proxy.plane import Parts
 
 __all__ = ["Workers"]
 
@@ -43,21 +46,34 @@ CLOSING = 0.5
 ANSWER = 5.0
 """Seconds a worker has to do what takes it milliseconds."""
 
-_OURS = frozenset(("admin", "probes"))  # listeners of this process
-
 
 class Workers:
     """Several processes that serve.
 
     Args:
-        config: the sidecar's file.
+        config: the file.
         mesh: what is known.
         listening: all listening sockets, by listener.
+        make, memory: as of `Begin`.
+        beside: tells what else workers are to know (`Beside`); another object when that has changed.
     """
 
-    def __init__(self, config: Config, mesh: SidecarMesh, listening: sockets.Sockets) -> None:
+    def __init__(
+        self,
+        config: Config | GatewayConfig,
+        mesh: SidecarMesh,
+        listening: sockets.Sockets,
+        *,
+        make: Callable[[Begin, Parts, Callable[[], Any]], Any] | None = None,
+        beside: Callable[[], Any] = lambda: None,
+        memory: int | None = None,
+    ) -> None:
         self._config = config
         self._mesh = mesh
+        self._make = make
+        self._memory = memory
+        self._beside = beside
+        self._besides = Beside(None)
         self._trouble: Trouble | None = None
         self._own: Own | None = None
         self._identified: Identified | None = None
@@ -66,7 +82,7 @@ class Workers:
         self._inherited = ""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._begun = self._retired = self._closing = False
-        served = {name: each for name, each in listening.items() if name not in _OURS}
+        served = {name: each for name, each in listening.items() if name not in OURS}
         self._posts = [Post(each, self._hear, self._lost) for each in sockets.dealt(served, config.workers)]
         if mesh.identity is not None:
             mesh.identity.listen(self._note)
@@ -94,7 +110,7 @@ class Workers:
         Raises:
             MeshError: a worker cannot begin; its log says why.
         """
-        names = [name for name in listening if name not in _OURS]
+        names = [name for name in listening if name not in OURS]
         self._opened += names
         self._push()
         if self._begun:
@@ -158,7 +174,7 @@ class Workers:
 
     async def _begin(self, post: Post) -> None:
         await post.start(self._first_words(post))
-        for told in (self._own, self._identified):
+        for told in (self._own, self._identified, self._besides):
             if told is not None:
                 post.send(told)
         await post.do("open", list(self._opened))
@@ -167,7 +183,7 @@ class Workers:
     def _first_words(self, post: Post) -> Begin:
         config, settings, count = self._config, self._mesh.settings, len(self._posts)
         most = config.limits.connections
-        limits = replace(config.limits, connections=None if most is None else -(-most // count))
+        limits: Any = replace(config.limits, connections=None if most is None else -(-most // count))
         return Begin(
             config=replace(config, limits=limits),
             service=settings.service,
@@ -181,6 +197,9 @@ class Workers:
             explain=settings.explain_denials,
             forward=settings.forward_client_cert,
             level=logging.getLogger("meshsdk").level,
+            number=self._posts.index(post),
+            make=self._make,
+            memory=self._memory,
         )
 
     def _lost(self, post: Post) -> None:
@@ -227,6 +246,9 @@ class Workers:
         if found is not None and (self._identified is None or self._identified.found is not found):
             self._identified = Identified(found)
             self._tell(self._identified)
+        if self._besides.value is not (beside := self._beside()):
+            self._besides = Beside(beside)
+            self._tell(self._besides)
         for service in tuple(self._known):
             self._push_service(service)
 
@@ -307,7 +329,7 @@ class Workers:
     def _ran(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) and not isinstance(error, ConnectionError):
-            log.error("the workers are no longer looked after: restart the sidecar", exc_info=error)
+            log.error("the workers are no longer looked after: restart it", exc_info=error)
 
 
 async def _counted(post: Post) -> None:

@@ -1,7 +1,8 @@
 """Hot restart: a new process takes the listening sockets of the one before, becomes ready, and tells it to go.
 
-Rule 1  A running sidecar listens at `<runtime dir>/<instance>/handover.sock`, its owner's alone. The instance is the
-        one in Consul: the service, this machine, and the inbound port (the outbound one, where a sidecar only calls).
+Rule 1  A running sidecar or gateway listens at `<runtime dir>/<instance>/handover.sock`, its owner's alone. The
+        instance is the service, this machine, and the inbound port, as in Consul; the outbound one, where a sidecar
+        only calls, and that of https for a gateway.
 Rule 2  Sockets are shared, not moved: what waits to be accepted belongs to the socket, so whoever accepts last serves
         it. The one before goes on accepting until the new one is ready; nobody is refused in between.
 Rule 3  A new process that ends, or is not ready within `READY` seconds, has changed nothing: the one before serves on.
@@ -27,7 +28,6 @@ from meshsdk.errors import MeshError
 from meshsdk.server.address import instance_id
 from meshsdk.server.workers import folder
 from meshsdk_sidecar import sockets
-from meshsdk_sidecar.config import Config
 
 __all__ = ["READY", "Handover", "NotReplaced", "Predecessor", "meeting_place"]
 
@@ -47,14 +47,16 @@ class NotReplaced(MeshError):
     """The process before goes on serving; says why."""
 
 
-def meeting_place(settings: Settings, config: Config) -> Path:
-    """Where a running sidecar and the one that is to replace it meet.
+def meeting_place(settings: Settings, port: int) -> Path:
+    """Where a running process and the one that is to replace it meet.
+
+    Args:
+        port: which of the file's its instance is known by.
 
     Raises:
         Alone: there is no such place; says why.
     """
-    instance = instance_id(settings.service, settings.port or config.outbound.port)
-    return folder(settings.runtime_dir, instance) / "handover.sock"
+    return folder(settings.runtime_dir, instance_id(settings.service, port)) / "handover.sock"
 
 
 class Handover:
@@ -163,11 +165,11 @@ class Predecessor:
             raise
         except TimeoutError as error:
             connection.close()
-            why = f"the sidecar that runs does not answer within {_ANSWER:g} s: another may be replacing it"
+            why = f"the process that runs does not answer within {_ANSWER:g} s: another may be replacing it"
             raise NotReplaced(why) from error
         except (OSError, EOFError, ValueError) as error:
             connection.close()
-            raise NotReplaced(f"the sidecar that runs hands nothing over: {_words(error)}") from error
+            raise NotReplaced(f"the process that runs hands nothing over: {_words(error)}") from error
 
     async def dismiss(self) -> None:
         """Tell it that we are ready: it stops accepting, and ends when it has finished what is in flight.

@@ -1,4 +1,4 @@
-"""What a sidecar's control process and its workers tell each other, over a socketpair that nobody else can reach.
+"""What a control process and its workers tell each other, over a socketpair that nobody else can reach.
 
 Rule 1  Each message is its length in four bytes and a pickle. Both ends are processes of one version, started one by
         the other, so what comes is what was sent, and pickle may be trusted.
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from meshsdk.errors import MeshError
     from meshsdk.identity.events import Trouble
     from meshsdk.identity.material import Material
-    from meshsdk_sidecar.config import Config
+    from meshsdk_sidecar.proxy.plane import Parts
 
-__all__ = ["Begin", "Busy", "Do", "Done", "Forget", "Identified", "Link", "Own", "Told", "Watch"]
+__all__ = ["Begin", "Beside", "Busy", "Do", "Done", "Forget", "Identified", "Link", "Own", "Told", "Watch"]
 
 _LENGTH = struct.Struct(">I")
 
@@ -35,7 +35,7 @@ class Begin:
     """The first message.
 
     Attributes:
-        config: the file.
+        config: the file; a sidecar's where `make` is None.
         service: our own name, as the settings have it.
         listening: numbers of the listening sockets, by listener.
         workers: how many processes share the limits.
@@ -44,9 +44,13 @@ class Begin:
         first_wait, idle, drain: seconds: `first_wait`, `idle_watch` and `drain_timeout` of the settings.
         explain, forward: `explain_denials` and `forward_client_cert` of the settings.
         level: from where on is logged.
+        number: which of the workers it is, from 0.
+        make: makes what carries, of this, what it stands on and what tells the value of the last `Beside`; None for a
+            sidecar's plane.
+        memory: number of a descriptor of memory that all share; None where `make` needs none.
     """
 
-    config: Config
+    config: Any
     service: str
     listening: Mapping[str, Sequence[int]]
     workers: int
@@ -58,6 +62,9 @@ class Begin:
     explain: bool
     forward: bool
     level: int
+    number: int = 0
+    make: Callable[[Begin, Parts, Callable[[], Any]], Any] | None = None
+    memory: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,13 @@ class Identified:
     """The certificate in force, or why there is none."""
 
     found: Material | Trouble
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What those need to know who are no sidecars: of a gateway, its public certificates."""
+
+    value: Any
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,7 @@ class Post:
         """Start a process, and say the first words to it."""
         ours, theirs = socket.socketpair()
         handed = [theirs.fileno(), *(number for each in self.numbers.values() for number in each)]
+        handed += [] if begin.memory is None else [begin.memory]
         with theirs:
             # -P: as in `meshsdk_sidecar.app.become`.
             command = [sys.executable, "-P", "-m", "meshsdk_sidecar.worker", str(theirs.fileno())]

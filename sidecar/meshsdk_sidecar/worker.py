@@ -1,4 +1,4 @@
-"""A process that only serves: `python -m meshsdk_sidecar.worker NUMBER`, started by a sidecar's control process.
+"""A process that only serves: `python -m meshsdk_sidecar.worker NUMBER`, started by a control process.
 
 Rule 1  It listens at sockets it was given and knows what it is told (`meshsdk_sidecar.link`): it asks neither Consul
         nor the disk, and has no pages.
@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from meshsdk.identity.holder import Identity
 from meshsdk.identity.securing import Securing
@@ -33,10 +33,13 @@ from meshsdk.telemetry.sinks import Fanout
 from meshsdk.telemetry.tracing import Tracing
 from meshsdk.tokens.keeper import Tokens
 from meshsdk_sidecar import sockets
-from meshsdk_sidecar.link import Begin, Busy, Do, Done, Identified, Link, Own, Told
+from meshsdk_sidecar.link import Begin, Beside, Busy, Do, Done, Identified, Link, Own, Told
 from meshsdk_sidecar.loops import loop_factory
 from meshsdk_sidecar.proxy.plane import Parts, Plane
 from meshsdk_sidecar.pushed import OwnLoop, PushedIdentity, PushedServices, shared
+
+if TYPE_CHECKING:
+    from meshsdk_sidecar.gateway.front import Front
 
 __all__ = ["Worker", "main"]
 
@@ -72,10 +75,15 @@ class Worker:
         self._services = PushedServices(link.send, begin.workers, self._sink, begin.idle)
         self._securing = Securing(self._identity, self._services.peek, begin.first_wait)
         self._domain = ""
-        self._plane = Plane(begin.config, self._parts(Tokens(beside)))
+        self._beside: Any = None
+        self._plane: Plane | Front = self._carries(self._parts(Tokens(beside)))
         self.metrics.observe_gauges(self._readings)
         self.metrics.observe_gauges(self._plane.readings)
         otel.export(self.metrics, begin.service)
+
+    def _carries(self, parts: Parts) -> Any:
+        begin = self._begin
+        return Plane(begin.config, parts) if begin.make is None else begin.make(begin, parts, lambda: self._beside)
 
     def _parts(self, tokens: Tokens) -> Parts:
         begin, tracing = self._begin, Tracing()
@@ -116,6 +124,8 @@ class Worker:
                 self._own = Own(shared(plan, self._begin.workers), intentions)
             case Identified():
                 self._provider.hear(message)
+            case Beside(value):
+                self._beside = value
             case Do():
                 self._run(self._do(message))
             case _:
@@ -126,7 +136,7 @@ class Worker:
         if self.over.is_set():
             return
         log.warning("the control process is gone: worker %d finishes what it has begun, and ends", os.getpid())
-        self._services.lose("the sidecar's control process has ended")
+        self._services.lose("the control process has ended")
         self._run(self._finish())
 
     async def look(self) -> None:

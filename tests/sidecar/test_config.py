@@ -30,7 +30,7 @@ def mistakes(tmp_path, text: str | bytes) -> list[str]:
 def test_a_name_is_enough(tmp_path):
     config = read(tmp_path, "service: {name: legacy}")
     assert (config.service.place, config.service.health.looks) == (None, True)
-    assert {name: str(place) for name, place in config.listeners().items()} == {
+    assert {name: str(place) for name, place in config.listening().items()} == {
         "outbound": "127.0.0.1:15001",
         "admin": "127.0.0.1:15000",
     }
@@ -68,7 +68,7 @@ def test_everything_that_can_be_said(tmp_path):
     check = config.service.health
     assert (check.http, check.port, check.interval, check.timeout) == ("/healthz", 8081, 2.0, 0.5)
     assert (check.unhealthy, check.healthy, check.looks) == (2, 3, True)
-    assert {name: str(place) for name, place in config.listeners().items()} == {
+    assert {name: str(place) for name, place in config.listening().items()} == {
         "inbound": "[::]:15006",
         "outbound": "[::1]:1",
         "upstreams.payments:9191": "127.0.0.1:9191",

@@ -1,96 +1,61 @@
-"""The public certificates: read from files, chosen by the host that a client names, read again when they change.
+"""The public certificates as clients are shown them: chosen by the host that a client names.
 
-Rule 1  The files are looked at every second, by time of change, inode and size. A pair is used only if it is whole and
-        belongs together; until then, what was in force stays, and the log says why.
-Rule 2  A handshake takes what is in force at that moment; connections that stand keep what they have.
-Rule 3  The client's host decides (SNI, RFC 6066): the very name, else the wildcard one label above (RFC 9525, 6.3).
+Rule 1  A handshake takes what is in force at that moment; connections that stand keep what they have.
+Rule 2  The client's host decides (SNI, RFC 6066): the very name, else the wildcard one label above (RFC 9525, 6.3).
         A client that names none, or writes an address there as it must not, gets the first certificate of the file; one
         that names a host of nobody is refused in the handshake, as no certificate could satisfy it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 
-from cryptography import x509
+from meshsdk.identity.secret_file import secret_file
 
-from meshsdk_sidecar.gateway.config import CertificateSection
-
-__all__ = ["BadCertificate", "Certificates", "Shown", "read_certificate", "wildcard_of"]
+__all__ = ["Certificates", "Pair", "context_of", "wildcard_of"]
 
 log = logging.getLogger("meshsdk.gateway")
-
-PERIOD = 1.0
-"""Seconds between two looks at the files."""
-
-MAX_BYTES = 1024 * 1024
-SOON = timedelta(days=14)
-"""A certificate that ends within this time is warned of: renewal is due at a third of 90 days."""
 
 # What is left for TLS 1.2 with forward secrecy and authenticated encryption (RFC 9325, 4.2); those of 1.3 are all good.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 _ADDRESS = re.compile(r"[0-9.]+|.*:.*")
 
-_Stamp = tuple[tuple[int, int, int], ...]
-
-
-class BadCertificate(ValueError):
-    """The files cannot be shown to clients; says why.
-
-    Attributes:
-        key: of the section in the file, which is at fault.
-    """
-
-    def __init__(self, key: str, why: str) -> None:
-        super().__init__(why)
-        self.key = key
-
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """A certificate that is shown.
+class Pair:
+    """A certificate and its key, which were found to belong together.
 
     Attributes:
-        hosts: for which.
-        stamp: of the files it was read from.
+        hosts: for which it is shown.
+        chain, key: in PEM form.
     """
 
-    context: ssl.SSLContext
     hosts: tuple[str, ...]
+    chain: str = field(repr=False)
+    key: str = field(repr=False)
     serial: str
     not_before: datetime
     not_after: datetime
-    stamp: _Stamp
 
 
-def read_certificate(section: CertificateSection) -> Shown:
-    """Read a certificate with its key.
+def context_of(pair: Pair) -> ssl.SSLContext:
+    """A context that shows it.
 
     Raises:
-        BadCertificate: it cannot be used.
+        ssl.SSLError: the two do not belong together, or are none.
+        OSError: there is no descriptor left.
+        ValueError: the key is encrypted.
     """
-    stamp = _stamp(section)
-    leaf = _leaf(section.cert)
     context = _context()
-    try:
-        context.load_cert_chain(section.cert, section.key, password=_locked)
-    except ssl.SSLError as error:
-        raise BadCertificate("key", _reason(section, error)) from error
-    except ValueError as error:
-        raise BadCertificate("key", str(error)) from error
-    hosts = _hosts(section, leaf)
-    if _stamp(section) != stamp:
-        raise BadCertificate("cert", f"{section.cert} and {section.key} change while they are read")
-    serial = f"{leaf.serial_number:x}"
-    return Shown(context, hosts, serial, leaf.not_valid_before_utc, leaf.not_valid_after_utc, stamp)
+    with secret_file(pair.chain) as chain, secret_file(pair.key) as key:
+        context.load_cert_chain(chain, key, password=_locked)
+    return context
 
 
 def wildcard_of(host: str) -> str:
@@ -102,68 +67,45 @@ class Certificates:
     """All of them.
 
     Args:
-        sections: of the file.
-        sleep: takes seconds.
+        pairs: tells those in force, in the order of the file; another sequence when something has changed.
 
-    Raises:
-        BadCertificate: one of them cannot be used.
+    Attributes:
+        context: for handshakes; it has no certificate itself, and chooses one when it has heard the host.
     """
 
-    def __init__(
-        self, sections: Sequence[CertificateSection], *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    ) -> None:
-        self._sections = sections
-        self._sleep = sleep
-        self._told: dict[int, str] = {}
-        self.shown = [read_certificate(section) for section in sections]
+    def __init__(self, pairs: Callable[[], Sequence[Pair]]) -> None:
+        self._pairs = pairs
+        self._seen: Sequence[Pair] | None = None
+        self._contexts: dict[Pair, ssl.SSLContext] = {}
+        self._by_host: dict[str, ssl.SSLContext] = {}
         self.context = _context()
         self.context.sni_callback = self._choose
-        self._settle()
 
-    def find(self, host: str | None) -> Shown | None:
-        """The one to show for a host; None where no certificate is for it."""
+    def find(self, host: str | None) -> ssl.SSLContext | None:
+        """Shows the certificate of a host; None where none is for it."""
+        if self._seen is not (pairs := self._pairs()):
+            self._settle(pairs)
         if host is None or _ADDRESS.fullmatch(host):
-            return self.shown[0]
+            return next(iter(self._contexts.values()))
         name = host.lower().removesuffix(".")
         return self._by_host.get(name) or self._by_host.get(wildcard_of(name))
 
-    async def follow(self) -> None:
-        """Look at the files, until cancelled."""
-        while True:
-            await self._sleep(PERIOD)
-            if self.look():
-                self._settle()
-
-    def look(self) -> bool:
-        """Read what has changed; returns whether anything is in force now that was not before."""
-        changed = False
-        for number, section in enumerate(self._sections):
-            words = ""
-            try:
-                if _stamp(section) != self.shown[number].stamp:
-                    self.shown[number] = read_certificate(section)
-                    changed = True
-                    log.info("certificate %s was read again: %s", section.cert, _said(self.shown[number]))
-            except BadCertificate as error:
-                words = str(error)
-                if words != self._told.get(number):
-                    log.error("the certificate in force stays: %s", words)
-            self._told[number] = words
-        return changed
-
-    def _settle(self) -> None:
-        self._by_host: dict[str, Shown] = {}
-        for shown in self.shown:
-            for host in shown.hosts:
-                self._by_host.setdefault(host, shown)
-            if shown.not_after - datetime.now(UTC) < SOON:
-                log.warning("a certificate ends soon, or has: %s", _said(shown))
+    def _settle(self, pairs: Sequence[Pair]) -> None:
+        try:
+            self._contexts = {pair: self._contexts.get(pair) or context_of(pair) for pair in pairs}
+        except OSError as error:  # descriptors are used up: the next handshake tries again
+            if not self._contexts:
+                raise
+            log.error("the certificates before stay in force: %s", error)
+            return
+        self._by_host = {host: context for pair, context in reversed(self._contexts.items()) for host in pair.hosts}
+        self._seen = pairs
 
     def _choose(self, connection: ssl.SSLObject, host: str | None, _: ssl.SSLContext) -> int | None:
-        shown = self.find(host)
-        if shown is None:
+        found = self.find(host)
+        if found is None:
             return ssl.AlertDescription.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
-        connection.context = shown.context
+        connection.context = found
         return None
 
 
@@ -179,55 +121,3 @@ def _context() -> ssl.SSLContext:
 
 def _locked() -> str:
     raise ValueError("the key is encrypted and nobody is there to ask for its password; write it without one")
-
-
-def _stamp(section: CertificateSection) -> _Stamp:
-    found = []
-    for key in ("cert", "key"):
-        file = Path(getattr(section, key))
-        try:
-            facts = file.stat()
-        except OSError as error:
-            raise BadCertificate(key, f"{file} cannot be read: {error.strerror or error}") from error
-        if facts.st_size > MAX_BYTES:
-            raise BadCertificate(key, f"{file} has {facts.st_size} bytes; a PEM file has a few thousand")
-        found.append((facts.st_mtime_ns, facts.st_ino, facts.st_size))
-    return tuple(found)
-
-
-def _leaf(file: str) -> x509.Certificate:
-    try:
-        return x509.load_pem_x509_certificates(Path(file).read_bytes())[0]
-    except OSError as error:
-        raise BadCertificate("cert", f"{file} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise BadCertificate(
-            "cert", f"{file} holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)"
-        ) from error
-
-
-def _reason(section: CertificateSection, error: ssl.SSLError) -> str:
-    if error.reason == "KEY_VALUES_MISMATCH":
-        return f"{section.key} is not the key of {section.cert}; write the two that belong together"
-    return f"{section.key} holds no private key in PEM form that fits {section.cert} ({error.reason or error})"
-
-
-def _hosts(section: CertificateSection, leaf: x509.Certificate) -> tuple[str, ...]:
-    try:
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        own = [name.lower() for name in names.get_values_for_type(x509.DNSName)]
-    except x509.ExtensionNotFound:
-        own = []
-    if section.hosts is None:
-        if not own:
-            raise BadCertificate("cert", f"{section.cert} is for no host (no DNS name among its alternative names)")
-        return tuple(own)
-    if missing := [host for host in section.hosts if host not in own and wildcard_of(host) not in own]:
-        raise BadCertificate(
-            "hosts", f"{section.cert} is not for {', '.join(missing)}, but for {', '.join(own) or '-'}"
-        )
-    return section.hosts
-
-
-def _said(shown: Shown) -> str:
-    return f"{', '.join(shown.hosts)} until {shown.not_after:%Y-%m-%d %H:%M} UTC (serial {shown.serial})"

@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import ceil
+from typing import TYPE_CHECKING
 
-from meshsdk.core.token_bucket import TokenBuckets
+from meshsdk.core.token_bucket import Bucket, TokenBuckets
 from meshsdk_sidecar.gateway.config import GatewayLimits
 from meshsdk_sidecar.gateway.kinds import Network
+
+if TYPE_CHECKING:
+    from meshsdk_sidecar.gateway.ledger import Ledger
 
 __all__ = ["Client", "Clients"]
 
@@ -41,17 +45,25 @@ class Client:
 
 
 class Clients:
-    """All of them, for one process.
+    """All of them.
 
     Args:
         limits: of one client.
         trusted: networks of proxies.
+        ledger: of the workers that serve the same clients; None where one process serves them all.
     """
 
-    def __init__(self, limits: GatewayLimits, trusted: Sequence[Network]) -> None:
+    def __init__(self, limits: GatewayLimits, trusted: Sequence[Network], ledger: Ledger | None = None) -> None:
         rate = limits.requests_per_second
         burst = limits.burst or max(1, ceil(2 * (rate or 0)))
-        self._buckets = None if rate is None else TokenBuckets(rate, burst, _REMEMBERED)
+        self._take: Callable[[str, float], float] | None = None
+        if rate is not None:
+            self._take = (
+                TokenBuckets(rate, burst, _REMEMBERED).take
+                if ledger is None
+                else partial(ledger.take, Bucket(rate, burst))
+            )
+        self._ledger = ledger
         self._alone = limits.per == "all"
         self._trusted = trusted
         self._most = limits.connections_per_client
@@ -62,20 +74,20 @@ class Clients:
         """Count a connection; False where the client has too many, and then it is counted all the same."""
         key = _key(address)
         self._open[key] += 1
-        return self._most is False or self._open[key] <= self._most or self.trusts(address)
+        return self._most is False or self._counted(key) <= self._most or self.trusts(address)
 
     def gone(self, address: str) -> None:
         """It is closed."""
         key = _key(address)
         self._open[key] -= 1
+        if self._most is not False and self._ledger is not None:
+            self._counted(key)
         if not self._open[key]:
             del self._open[key]
 
     def wait(self, address: str, now: float) -> float:
         """Seconds until the client may ask again; 0.0 where it may now, which is counted."""
-        if self._buckets is None:
-            return 0.0
-        return self._buckets.take("" if self._alone else _key(address), now)
+        return 0.0 if self._take is None else self._take("" if self._alone else _key(address), now)
 
     def client(self, peer: str, fields: Sequence[tuple[bytes, bytes]]) -> Client:
         """Whom a request comes from.
@@ -96,6 +108,11 @@ class Clients:
                 break
         chain.reverse()
         return Client(chain[0], ", ".join(chain), True)
+
+    def _counted(self, key: str) -> int:
+        """A client's connections, those to other workers included."""
+        mine = self._open[key]
+        return mine if self._ledger is None else self._ledger.count(key, mine)
 
     def _trusts(self, address: str) -> bool:
         found = _read(address)

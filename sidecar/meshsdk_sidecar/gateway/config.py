@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from meshsdk_sidecar import config as sidecar
 from meshsdk_sidecar import kinds
@@ -223,6 +223,13 @@ class GatewayConfig(Section):
     consul: ConsulSection = section(ConsulSection)
     identity: IdentitySection = section(IdentitySection)
     drain: Drain = section(Drain)
+    # One process serves as fast as one core does, and most of that is TLS.
+    workers: int = setting(kinds.whole(1, 256), 1)
+
+    @property
+    def meeting_port(self) -> int:
+        """By which a process finds the one that it is to replace."""
+        return self.listeners.https.port
 
     def listening(self) -> dict[str, Place]:
         """Every place to listen at, by name."""
@@ -245,3 +252,7 @@ class GatewayConfig(Section):
             drain=sidecar.Drain(wait=self.drain.wait, timeout=self.drain.timeout),
             limits=self.limits,
         )
+
+    def overrides(self) -> dict[str, Any]:
+        """As of the sidecar's file."""
+        return self.sidecar().overrides()

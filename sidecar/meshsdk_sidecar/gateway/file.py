@@ -8,7 +8,8 @@ from pathlib import Path as FilePath
 from meshsdk.policy.reading import Mistake, Path, path_text
 from meshsdk_sidecar.config import Admin
 from meshsdk_sidecar.file import Found, clashes, load_as
-from meshsdk_sidecar.gateway.certificates import BadCertificate, read_certificate, wildcard_of
+from meshsdk_sidecar.gateway.certificate_files import BadCertificate, read_certificate
+from meshsdk_sidecar.gateway.certificates import wildcard_of
 from meshsdk_sidecar.gateway.config import CertificateSection, GatewayConfig, Listeners, RouteSection
 from meshsdk_sidecar.place import Place
 

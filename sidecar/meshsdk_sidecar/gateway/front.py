@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from meshsdk.wire.http1 import RequestLimits
 from meshsdk_sidecar import sockets
 from meshsdk_sidecar.gateway.acme import Challenges
-from meshsdk_sidecar.gateway.certificates import Certificates
+from meshsdk_sidecar.gateway.certificates import Certificates, Pair
 from meshsdk_sidecar.gateway.clients import Clients
 from meshsdk_sidecar.gateway.config import GatewayConfig, GatewayLimits
 from meshsdk_sidecar.gateway.door import GatewayDoor, RedirectDoor
@@ -18,38 +18,57 @@ from meshsdk_sidecar.gateway.entrance import Entrance
 from meshsdk_sidecar.gateway.fields import Attire
 from meshsdk_sidecar.gateway.guest import Guest
 from meshsdk_sidecar.gateway.routes import Routes
-from meshsdk_sidecar.proxy.plane import Plane
+from meshsdk_sidecar.proxy.plane import Parts, Plane
 from meshsdk_sidecar.proxy.work import Door, Patience
 
-__all__ = ["Front"]
+__all__ = ["SHAKING", "Front"]
+
+SHAKING = 1.0
+"""Seconds that handshakes have which are under way at the end: three round trips of a phone on a bad line."""
 
 
 class Front:
-    """Listens at the public ports.
+    """What a gateway carries; to whoever runs the process, it is as a sidecar's `Plane` is.
 
     Args:
         config: the gateway's file.
-        plane: carries; it is to be opened before this, and closed after.
-        certificates: what is shown.
-
-    Attributes:
-        clients: who is connected, and may ask how much.
+        parts: what the plane behind the ports stands on.
+        pairs: tells the certificates in force; as of `Certificates`.
+        clients: who is connected, and may ask how much; those of this process alone where it is left out.
     """
 
-    def __init__(self, config: GatewayConfig, plane: Plane, certificates: Certificates) -> None:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        parts: Parts,
+        pairs: Callable[[], Sequence[Pair]],
+        clients: Clients | None = None,
+    ) -> None:
         self._config = config
-        self._plane = plane
-        self._certificates = certificates
         self._servers: list[asyncio.Server] = []
         self._entrance: Entrance | None = None
-        self.clients = Clients(config.limits, config.trusted_proxies)
+        self.certificates = Certificates(pairs)
+        self.plane = Plane(config.sidecar(), parts)
+        self.readings = self.plane.readings
+        self.clients = clients or Clients(config.limits, config.trusted_proxies)
 
-    async def open(self, listening: sockets.Sockets) -> None:
+    @property
+    def in_flight(self) -> int:
+        """Requests that have not ended."""
+        return self.plane.in_flight
+
+    @property
+    def connected(self) -> int:
+        """Clients' connections that stand, those whose handshake is under way included."""
+        return self.plane.connected + (0 if self._entrance is None else len(self._entrance.shaking))
+
+    async def open(self, listening: Mapping[str, Sequence[socket.socket]]) -> None:
         """Serve at the sockets of `https` and `http`, of which each may have several addresses."""
-        config, plane, clients = self._config, self._plane, self.clients
+        await self.plane.open({})
+        config, plane, clients = self._config, self.plane, self.clients
         routes, attire = Routes(config.routes), Attire(config.headers)
         self._entrance = entrance = Entrance(
-            lambda: self._certificates.context,
+            lambda: self.certificates.context,
             clients,
             self._guests(GatewayDoor(plane, routes, clients, attire), attire),
             watch=plane.pools.watch,
@@ -63,18 +82,32 @@ class Front:
             door = RedirectDoor(plane, routes, clients, config.listeners.https.port, challenges)
             await self._listen(_of("http", listening), self._guests(door, None))
 
-    def stop(self) -> None:
-        """Accept no more; whoever came in stays."""
+    async def retire(self) -> None:
+        """Accept no more; whoever came in, or is about to, is told with the next answer."""
         for server in self._servers:
             server.close()
         self._servers.clear()
-        if self._entrance is not None:
-            self._entrance.abort()
+        await self.plane.retire()
+
+    async def drain_inbound(self, seconds: float) -> None:
+        """Let nobody in any more, and finish what is in flight, within `seconds`: there is no way but in."""
+        await self.close(seconds)
+
+    async def close(self, seconds: float = 0.0) -> None:
+        """Close everything; what is in flight has so many seconds, handshakes `SHAKING` of them."""
+        clock = self.plane.clock
+        began, end = clock(), clock() + seconds
+        await self.retire()
+        if (entrance := self._entrance) is not None:
+            while entrance.shaking and clock() < min(end, began + SHAKING):  # noqa: ASYNC110 - as in the plane
+                await asyncio.sleep(0.02)
+            entrance.abort()
+        await self.plane.close(max(0.0, end - clock()))
 
     def _guests(self, door: Door, attire: Attire | None) -> partial[Guest]:
         limits = self._config.limits
         patience = Patience(limits.head_timeout, limits.idle_timeout, limits.stall_timeout)
-        watch, clock = self._plane.pools.watch, self._plane.clock
+        watch, clock = self.plane.pools.watch, self.plane.clock
         return partial(Guest, door, watch, clock, patience, _sizes(limits), attire)
 
     async def _listen(self, listening: Sequence[socket.socket], make: Callable[[], asyncio.Protocol]) -> None:
@@ -83,7 +116,7 @@ class Front:
             self._servers.append(await loop.create_server(make, sock=sock, backlog=sockets.BACKLOG))
 
 
-def _of(name: str, listening: sockets.Sockets) -> list[socket.socket]:
+def _of(name: str, listening: Mapping[str, Sequence[socket.socket]]) -> list[socket.socket]:
     return [each for place, opened in listening.items() if place.partition("[")[0] == name for each in opened]
 
 

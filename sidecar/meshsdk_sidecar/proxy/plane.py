@@ -128,6 +128,7 @@ class Plane:
         self._followed: dict[str, _Followed] = {}
         self._egress: dict[bytes, Cluster] = {}
         self._open: dict[Downstream, None] = {}
+        self._retired = False
         self._servers: list[asyncio.Server] = []
         self._listeners: list[Listener] = []
         self._carriers: dict[Carrier, list[asyncio.Server]] = {}
@@ -197,13 +198,15 @@ class Plane:
 
     @property
     def connected(self) -> int:
-        """Clients' connections that stand, both ways."""
-        return len(self._open) + sum(carrier.in_flight for carrier in self._carriers)
+        """Clients' connections that stand, both ways, those whose handshake is under way included."""
+        entering = sum(listener.unfinished for listener in self._listeners)
+        return len(self._open) + entering + sum(carrier.in_flight for carrier in self._carriers)
 
     async def retire(self) -> None:
         """Accept no more connections, and end those that there are with their next answer: a client that counts on one
-        is told so, where closing it might cross its next request.
+        is told so, where closing it might cross its next request. So are those whose handshake is under way.
         """
+        self._retired = True
         for server in (*self._servers, *chain.from_iterable(self._carriers.values())):
             server.close()
         for listener in self._listeners:
@@ -253,6 +256,8 @@ class Plane:
     def opened(self, downstream: Downstream) -> None:
         """A client's connection stands."""
         self._open[downstream] = None
+        if self._retired:
+            downstream.retire()
         if self._most is not None and len(self._open) > self._most:
             self.refused("listener", "connections", f"more than {self._most} connections (limits.connections)")
             downstream.transport.abort()

@@ -19,10 +19,10 @@ import yaml
 from meshsdk.server.inbound import Intake
 from meshsdk.telemetry.tracing import Tracing
 from meshsdk.testing import StaticDirectory
-from meshsdk_sidecar.gateway.certificates import Certificates
+from meshsdk_sidecar.gateway.certificate_files import CertificateFiles
 from meshsdk_sidecar.gateway.file import load
 from meshsdk_sidecar.gateway.front import Front
-from meshsdk_sidecar.proxy.plane import Parts, Plane
+from meshsdk_sidecar.proxy.plane import Parts
 from tests.sidecar.gateway.issuing import Issuer
 from tests.sidecar.proxy.ends import App, Client, Message, Script, echoing, until
 from tests.sidecar.proxy.rig import PLAN
@@ -67,12 +67,11 @@ class Rig:
             await app.open()
         where = {name: [app.address] for name, app in self.apps.items()}
         directory = StaticDirectory(where, plan=PLAN, rng=random.Random(7))
-        self.certificates = Certificates(self.config.certificates)
-        self.plane = Plane(self.config.sidecar(), self._parts(directory))
-        self.front = Front(self.config, self.plane, self.certificates)
+        self.files = CertificateFiles(self.config.certificates)
+        self.front = Front(self.config, self._parts(directory), lambda: self.files.pairs)
+        self.plane, self.certificates = self.front.plane, self.front.certificates
         listening = {name: [socket.create_server(("127.0.0.1", 0))] for name in ("https", "http")}
         self.https, self.http = (each[0].getsockname()[1] for each in listening.values())
-        await self.plane.open({})
         await self.front.open(listening)
         return self
 
@@ -96,8 +95,7 @@ class Rig:
     async def close(self) -> None:
         for client in self._clients:
             client.reset()
-        self.front.stop()
-        await self.plane.close()
+        await self.front.close()
         for app in self.apps.values():
             await app.close()
         await asyncio.sleep(0)

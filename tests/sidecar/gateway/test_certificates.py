@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from meshsdk_sidecar.gateway import certificates as module
+from meshsdk_sidecar.gateway import certificate_files as module
 from meshsdk_sidecar.gateway import entrance
-from meshsdk_sidecar.gateway.certificates import BadCertificate, Certificates, read_certificate
+from meshsdk_sidecar.gateway.certificate_files import BadCertificate, CertificateFiles, read_certificate
 from meshsdk_sidecar.gateway.config import CertificateSection
 from tests.sidecar.gateway.conftest import get
 from tests.sidecar.proxy.ends import Client, until
@@ -37,7 +37,9 @@ async def test_the_certificate_is_that_of_the_host(rig):
         (None, SHOP),
     ):
         assert names(await rig.client(host)) == shown, host
-    assert all(rig.certificates.find(address) is rig.certificates.shown[0] for address in ("127.0.0.1", "::1"))
+    first = rig.certificates.find("shop.example.com")
+    assert first is not rig.certificates.find("example.org")
+    assert all(rig.certificates.find(address) is first for address in ("127.0.0.1", "::1", None))
 
 
 @pytest.mark.parametrize("host", ["evil.example.com", "a.b.example.org", "example.com"])
@@ -129,7 +131,7 @@ def own(issuer, file, monkeypatch, tmp_path):
 
 async def test_a_certificate_that_changes_is_shown_and_no_connection_ends(make, own, issuer):
     rig = await make()
-    following = asyncio.create_task(rig.certificates.follow())
+    following = asyncio.create_task(rig.files.follow())
     before = await rig.client()
     assert names(before) == {"shop.example.com"}
     issuer.issue("own", "shop.example.com", "new.example.com")
@@ -141,8 +143,8 @@ async def test_a_certificate_that_changes_is_shown_and_no_connection_ends(make, 
 
 
 def test_what_is_half_written_is_not_used(own, issuer, caplog):
-    found = Certificates([CertificateSection(**own)])
-    before = found.shown[0]
+    found = CertificateFiles([CertificateSection(**own)])
+    before = found.pairs[0]
     key = Path(own["key"]).read_bytes()
     issuer.issue("own", "new.example.com")
     new = Path(own["key"]).read_bytes()
@@ -151,7 +153,7 @@ def test_what_is_half_written_is_not_used(own, issuer, caplog):
     assert not found.look()
     Path(own["cert"]).rename(own["cert"] + ".off")
     assert not found.look()
-    assert found.shown[0] is before
+    assert found.pairs[0] is before
     assert [record.message.partition(": ")[2].replace(own["key"], "KEY").replace(own["cert"], "CERT")
             for record in caplog.records if record.levelname == "ERROR"] == [
         "KEY is not the key of CERT; write the two that belong together",
@@ -160,13 +162,13 @@ def test_what_is_half_written_is_not_used(own, issuer, caplog):
     Path(own["cert"] + ".off").rename(own["cert"])
     Path(own["key"]).write_bytes(new)
     assert found.look()
-    assert found.shown[0].hosts == ("new.example.com",)
+    assert found.pairs[0].hosts == ("new.example.com",)
     assert not found.look()
 
 
 def test_one_that_ends_soon_is_warned_of(own, issuer, caplog):
     issuer.issue("own", "shop.example.com", days=10)
-    Certificates([CertificateSection(**own)])
+    CertificateFiles([CertificateSection(**own)])
     assert "a certificate ends soon" in caplog.text
 
 

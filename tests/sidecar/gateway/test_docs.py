@@ -36,7 +36,7 @@ def written() -> dict[str, list[list[str]]]:
 
 def test_every_section_is_described():
     assert written().keys() == SECTIONS.keys()
-    rest = {"listeners", "admin", "probes", "consul", "identity", "trusted_proxies"}
+    rest = {"listeners", "admin", "probes", "consul", "identity", "trusted_proxies", "workers"}
     tops = {name.partition(".")[0] for name in SECTIONS} - {"path"}
     assert tops | rest == {field.name for field in dataclasses.fields(config.GatewayConfig)}
 
