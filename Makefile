@@ -23,7 +23,7 @@ check: .venv/bench.stamp
 	$(BIN)/lint-imports --no-cache
 
 # Compiled once: else each of the many processes that tests start compiles everything for itself, for half a second.
-unit: export PYTHONDONTWRITEBYTECODE =
+unit test-compiled: export PYTHONDONTWRITEBYTECODE =
 unit: .venv/dev.stamp .cache/consul/usr/bin/consul $(SERVERS) $(CLIENTS)
 	$(BIN)/python -m compileall -q $(SOURCES)
 	$(BIN)/coverage erase
@@ -38,7 +38,8 @@ compiled: .cache/compiled/stamp
 test-compiled: export PYTHONPATH = $(CURDIR)/.cache/compiled:$(CURDIR)
 test-compiled: export PYTHONSAFEPATH = 1
 test-compiled: .cache/compiled/stamp .cache/consul/usr/bin/consul $(SERVERS) $(CLIENTS)
-	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder -o pythonpath= \
+	$(BIN)/python -m compileall -q tests
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --reruns 2 -o pythonpath= \
 	  tests/core tests/wire tests/client tests/conformance tests/server tests/telemetry tests/sidecar tests/integration $(PYTEST)
 
 bench: .venv/bench.stamp .cache/consul/usr/bin/consul $(SERVERS) .cache/haproxy/haproxy
@@ -74,7 +75,7 @@ clean:
 	$(BIN)/python -m pip install --quiet --group bench
 	@touch $@
 
-.cache/compiled/stamp: hatch_build.py $(shell find meshsdk registry sidecar -name '*.py') | .venv/dev.stamp
+.cache/compiled/stamp: hatch_build.py pyproject.toml $(shell find meshsdk registry sidecar -name '*.py') | .venv/dev.stamp
 	rm -rf .cache/compiled
 	HATCH_BUILD_HOOKS_ENABLE=1 $(BIN)/python -m pip install --quiet --no-deps --target .cache/compiled .
 	@touch $@

@@ -120,7 +120,7 @@ _UNBOUNDED = (math.inf, math.inf, math.inf, math.inf)
 _NONE_GIVEN = {"connect": None, "read": None, "write": None, "pool": None}
 
 
-def _waits(given: Mapping[str, float | None] | None) -> tuple[float, float, float, float]:
+def _waits(given: Mapping[str, Any] | None) -> tuple[float, float, float, float]:
     if not given or given == _NONE_GIVEN:
         return _UNBOUNDED
     connect, read, write, pool = (

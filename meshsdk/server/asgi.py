@@ -137,13 +137,13 @@ class MeshASGI:
         await _reply(answer, scope["method"], reply.raw)
 
     def _admit(self, scope: Scope) -> ServedRequest:
-        client = scope.get("client")
+        client, server = scope.get("client"), scope.get("server")
         return self._intake.admit(
             scope.get("method", "GET"),
             scope["path"],
-            scope["headers"],
+            list(map(tuple, scope["headers"])),  # ASGI says pairs, which may be lists; compiled code takes tuples only
             scheme=scope.get("scheme", "http"),
-            server=scope.get("server"),
+            server=tuple(server) if server else None,
             client=client[0] if client else "",
             peer=_peer(scope),
             target=scope.get("raw_path"),

@@ -30,7 +30,7 @@ ONCE = replace(QUICK, retries=replace(QUICK.retries, attempts=1))
 class Pieces:
     """A streamed request body for both colours; counts how often it was begun."""
 
-    def __init__(self, *pieces: bytes) -> None:
+    def __init__(self, *pieces: Any) -> None:
         self.pieces = pieces
         self.begun = 0
 

@@ -91,6 +91,8 @@ async def test_an_upgrade_hands_the_connection_over(colour: Colour, serve: Serve
         assert await colour.network(stream, "read", 7) == b"welcome"
         await colour.network(stream, "write", b"hello")
         assert await colour.network(stream, "read", 100) == b"HELLO"
+        await colour.network(stream, "write", bytearray(b"again"))
+        assert await colour.network(stream, "read", 100) == b"AGAIN"
         await colour.network(stream, "close")
         await colour.close(response)
     mesh.assert_at_rest()

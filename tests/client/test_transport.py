@@ -135,6 +135,15 @@ async def test_a_stream_that_was_touched_is_not(colour: Colour, serve: Serve) ->
     mesh.assert_at_rest()
 
 
+@pytest.mark.parametrize("headers", [{}, {"content-length": "8"}], ids=["chunked", "sized"])
+async def test_a_stream_brings_whatever_has_bytes(colour: Colour, serve: Serve, headers: dict[str, str]) -> None:
+    server = serve(answering())
+    async with colour.client(Mesh(server)) as http:
+        body = colour.Pieces(bytearray(b"one"), memoryview(b"two"), b"33")
+        await http.request("PUT", "http://payments/", content=body, headers=headers)
+    assert server.bodies == [b"onetwo33"]
+
+
 async def test_a_file_is_streamed(colour: Colour, serve: Serve, tmp_path: Path) -> None:
     path = tmp_path / "upload"
     path.write_bytes(b"x" * 200_000)

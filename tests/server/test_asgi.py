@@ -52,6 +52,21 @@ def client_for(app: Any) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
 
+async def test_pairs_may_be_lists(intake: Intake, told: Any) -> None:
+    """As Starlette's TestClient has them."""
+    found: list[float | None] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        found.append(remaining_deadline())
+        await hello(scope, receive, send)
+
+    headers = [[DEADLINE.encode(), b"60000"], (b"host", b"test")]
+    scope = {**scope_of(), "headers": headers, "server": ["test", 80], "client": ["10.0.0.1", 50000]}
+    await MeshASGI(app, intake)(scope, no_receive, Sent())
+    assert (told.only().status, told.only().client) == (200, "10.0.0.1")
+    assert found[0] is not None
+
+
 async def test_request_is_told_once(intake: Intake, told: Any) -> None:
     async with client_for(MeshASGI(hello, intake)) as http:
         reply = await http.post("/a/b?c=d")

@@ -65,7 +65,11 @@ class DuplexStream(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+    async def write(
+        self,
+        buffer: bytes | bytearray | memoryview,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> None:
         """Write all of `buffer`; raises as `read` does."""
         if self._transport.is_closing():
             raise BrokenPipeError("the connection is closed") from self._error

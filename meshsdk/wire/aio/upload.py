@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable
+from typing import TYPE_CHECKING
 
 from meshsdk.wire.aio.connection import Connection
 from meshsdk.wire.aio.reply import AsyncioReply
 from meshsdk.wire.http1 import CONTINUE_WITHIN, BodyWriter
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 __all__ = ["upload"]
 
@@ -42,7 +46,7 @@ async def upload(
         reply.broken(error)
 
 
-async def _stream(connection: Connection, body: AsyncIterable[bytes], length: int) -> None:
+async def _stream(connection: Connection, body: AsyncIterable[Buffer], length: int) -> None:
     writer = BodyWriter(length)
     async for piece in body:
         connection.write(writer.piece(piece))

@@ -13,6 +13,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterable
 from math import ceil, inf
+from typing import TYPE_CHECKING
 
 from meshsdk.core.model import Endpoint, Failure, Phase, TransportFailure
 from meshsdk.wire.blocking.dial import dial, tls_of
@@ -31,6 +32,9 @@ from meshsdk.wire.http1 import (
 from meshsdk.wire.pooling import Pooling
 from meshsdk.wire.security import Security
 from meshsdk.wire.sockets import unread_by_peer
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 __all__ = ["BlockingConnection", "Late"]
 
@@ -272,7 +276,7 @@ class BlockingConnection:
                 raise TransportFailure(self._lost(into, error)) from error
         return False
 
-    def _upload(self, into: Incoming, head: Head, body: bytes | Iterable[bytes]) -> bool:
+    def _upload(self, into: Incoming, head: Head, body: bytes | Iterable[Buffer]) -> bool:
         if head.expects and not self._told_to_go_on(into):
             return False
         writer = BodyWriter(head.length)

@@ -8,7 +8,10 @@ import ssl
 import time
 from collections.abc import Callable
 from math import ceil
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 __all__ = ["DuplexStream", "StreamInfo"]
 
@@ -64,7 +67,7 @@ class DuplexStream:
             except ssl.SSLZeroReturnError:
                 return b""
 
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+    def write(self, buffer: Buffer, timeout: float | None = None) -> None:
         """Write all of `buffer`; raises as `read` does."""
         left = memoryview(buffer)
         until = None if timeout is None else time.monotonic() + timeout

@@ -8,10 +8,13 @@ Rule 2  A piece without bytes is written as nothing. As a chunk it would be the 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from meshsdk.wire.engine import InvalidRequest
 from meshsdk.wire.http1.fields import CONTROL, TOKEN
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 __all__ = ["CONTINUE_WITHIN", "BodyWriter", "Framing"]
 
@@ -43,19 +46,23 @@ class BodyWriter:
         self._left = length
         self._error = error
 
-    def piece(self, data: bytes) -> bytes:
+    def piece(self, data: Buffer) -> bytes:
         """What to send for the next piece of the body; nothing where it has no bytes.
+
+        Args:
+            data: as the caller has it, such as bytes, a bytearray or a memoryview.
 
         Raises:
             InvalidRequest: the body is longer than was said. Nothing of the piece may be sent.
         """
-        size = len(data)
+        piece = data if isinstance(data, bytes) else bytes(memoryview(data))
+        size = len(piece)
         if self._length == Framing.CHUNKED:
-            return b"%x\r\n%b\r\n" % (size, data) if size else b""
+            return b"%x\r\n%b\r\n" % (size, piece) if size else b""
         if size > self._left:
             raise self._error(f"Content-Length is {self._length} and the body has more bytes")
         self._left -= size
-        return data
+        return piece
 
     def end(self, trailers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
         """What to send after the last piece; nothing where the length was known.
