@@ -83,6 +83,7 @@ class Workers:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._begun = self._retired = self._closing = False
         served = {name: each for name, each in listening.items() if name not in OURS}
+        self._ways_in = {"inbound"} if make is None else set(served)  # to a gateway there is nothing else
         self._posts = [Post(each, self._hear, self._lost) for each in sockets.dealt(served, config.workers)]
         if mesh.identity is not None:
             mesh.identity.listen(self._note)
@@ -131,7 +132,9 @@ class Workers:
 
     async def drain_inbound(self, seconds: float) -> None:
         """As `Plane.drain_inbound`, in each."""
-        self._opened = [name for name in self._opened if name != "inbound"]
+        self._opened = [name for name in self._opened if name not in self._ways_in]
+        for post in self._posts:
+            post.shut(self._ways_in)
         await self._each("drain", seconds, within=seconds + CLOSING)
 
     async def close(self, seconds: float = 0.0) -> None:

@@ -8,12 +8,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from meshsdk_sidecar.child import exit_code
 from meshsdk_sidecar.link import Begin, Busy, Do, Done, Link
-from meshsdk_sidecar.sockets import Sockets
+from meshsdk_sidecar.sockets import Sockets, close
 
 __all__ = ["Post"]
 
@@ -82,6 +82,10 @@ class Post:
         loop = asyncio.get_running_loop()
         _, self._link = await loop.create_unix_connection(lambda: Link(self._hear, self._lost), sock=ours)
         self._link.send(begin)
+
+    def shut(self, names: Collection[str]) -> None:
+        """Close these sockets; as long as they are open here, whoever comes is kept waiting and not refused."""
+        close({name: self._listening.pop(name, ()) for name in names})
 
     def send(self, message: Any) -> None:
         """Tell it something; one that has gone is not told."""

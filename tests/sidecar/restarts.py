@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import ssl
 import subprocess
 import sys
 from collections import Counter
@@ -57,14 +58,15 @@ def successor(tmp_path, consul, name="next.log", *words, **variables):
 
 
 @asynccontextmanager
-async def load(url: str, **headers: str):
+async def load(url: str, *, verify: ssl.SSLContext | bool = True, sni: str = "", **headers: str):
     """Requests at `RATE`, half of them on kept connections and half on new ones; what they came to."""
+    extensions = {"sni_hostname": sni} if sni else {}
     came: Counter[str] = Counter()
     over = asyncio.Event()
 
     async def ask(http: httpx.AsyncClient, **more: str) -> None:
         try:
-            answer = await http.get(url, headers={**headers, **more})
+            answer = await http.get(url, headers={**headers, **more}, extensions=extensions)
             came[str(answer.status_code)] += 1
         except httpx.HTTPError as error:
             came[repr(error)] += 1
@@ -79,7 +81,7 @@ async def load(url: str, **headers: str):
             await asyncio.sleep(began + number / RATE - loop.time())
         await asyncio.gather(*asked)
 
-    async with httpx.AsyncClient(trust_env=False, timeout=5) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=5, verify=verify) as http:
         task = asyncio.create_task(go_on(http))
         try:
             yield came

@@ -57,6 +57,8 @@ OURS_ABSENT = {
     "meshsdk.wire.blocking",
     "meshsdk.wire.httpcore_engine",
     "meshsdk_sidecar.control",  # of several workers
+    "meshsdk_sidecar.gateway.ledger",
+    "meshsdk_sidecar.link",
 }
 
 
