@@ -167,9 +167,20 @@ async def test_the_end_finishes_what_each_worker_has_begun(tmp_path, dev_agent):
                 await arrived.acquire()
             sidecar.process.terminate()
             await asyncio.to_thread(wait, lambda: "deregistered" in sidecar.log.read_text(), sidecar.log)
+            await until(lambda: refused(sidecar.inbound))
             go_on.set()
             assert {(await call).text for call in calls} == {"hello"}
             assert await asyncio.to_thread(sidecar.process.wait, 15) == 0
+
+
+async def refused(port: int) -> bool:
+    """Whether nobody is let in, nor kept waiting for it."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionRefusedError:
+        return True
+    writer.close()
+    return False
 
 
 async def test_workers_end_with_a_control_process_that_is_killed(tmp_path, dev_agent):

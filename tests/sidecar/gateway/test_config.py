@@ -38,6 +38,17 @@ def test_what_is_left_out(tmp_path, file):
     assert config.sidecar().overrides()["service"] == "edge"
 
 
+def test_workers(tmp_path, file):
+    text = yaml.safe_dump(file)
+    assert read(tmp_path, text).workers == 1
+    config = read(tmp_path, f"workers: 4\n{text}")
+    assert (config.workers, config.meeting_port) == (4, 443)
+    assert mistakes(tmp_path, f"workers: 0\nworker: 4\n{text}") == [
+        "workers: 0: write 1 to 256 (line 1, column 1)",
+        "worker: unknown key; did you mean workers? (line 2, column 1)",
+    ]
+
+
 def test_everything_at_once(tmp_path, issuer):
     shop = issuer.folder / "shop"
     found = mistakes(tmp_path, f"""\

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from meshsdk_sidecar.gateway import front
 from tests.sidecar.gateway.conftest import get
 from tests.sidecar.proxy.ends import Cut, Peer, answering, ok, until
 
@@ -314,6 +315,28 @@ async def test_challenges_are_answered_from_their_folder_alone(make, tmp_path):
 
 
 # --- ends -------------------------------------------------------------------------------------------------
+
+
+async def test_who_is_about_to_come_in_when_another_process_takes_over_is_served(rig, issuer):
+    """A handshake that has begun is finished; the first answer says that the connection ends."""
+    early, plain, kept = await rig.plain(rig.https), await rig.plain(), await rig.client()
+    await until(lambda: rig.front.connected == 3)
+    await rig.front.retire()
+    await early.writer.start_tls(issuer.client(), server_hostname="shop.example.com")
+    for client, status in ((early, 200), (plain, 301), (kept, 200)):
+        reply = await client.ask(get())
+        assert (reply.status, reply.get(b"connection")) == (status, b"close")
+        assert await client.closed()
+        client.reset()
+    await until(lambda: not rig.front.connected)
+
+
+async def test_a_handshake_that_goes_on_for_ever_does_not_hold_up_the_end(rig, monkeypatch):
+    monkeypatch.setattr(front, "SHAKING", 0.05)
+    slow = await rig.plain(rig.https)
+    await until(lambda: rig.front.connected == 1)
+    await asyncio.wait_for(rig.front.close(30), 5)
+    assert await slow.closed()
 
 
 async def test_a_request_in_flight_is_finished_when_the_gateway_ends(make):

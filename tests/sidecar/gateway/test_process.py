@@ -65,7 +65,7 @@ def _started(folder: Path, consul: str) -> subprocess.Popen[bytes]:
 
 
 async def _until(client: httpx.AsyncClient, admin: int, process: subprocess.Popen[bytes], ready: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):  # a busy machine takes its time to begin a process
         while True:
             assert process.poll() is None, "it has ended"
             try:
@@ -92,3 +92,20 @@ def test_nothing_is_loaded_that_serving_does_not_need():
     assert "meshsdk_sidecar.gateway.front" in found
     needed = {"cryptography", "meshsdk.identity.examination"}  # certificates for the public are chosen by their names
     assert not found & {*ABSENT, *OURS_ABSENT} - needed
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--workers", "0"], "--workers 0: write 1 to 256"),
+        (["--workers", "two"], "usage: python -m meshsdk_sidecar.gateway -c FILE [--workers N] [--replace]"),
+        (["--exec", "--", "true"], "usage: python -m meshsdk_sidecar.gateway -c FILE [--workers N] [--replace]"),
+    ],
+)
+def test_what_is_no_way_to_start_it(tmp_path, file, words, why):
+    (tmp_path / "gateway.yaml").write_text(yaml.safe_dump(file))
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "meshsdk_sidecar.gateway", "-c", str(tmp_path / "gateway.yaml"), *words],
+        capture_output=True, text=True, check=False, cwd=ROOT,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (2, f"error: {why}\n")

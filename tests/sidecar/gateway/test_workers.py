@@ -19,7 +19,7 @@ from tests.sidecar.gateway.edges import HOST, started, write
 from tests.sidecar.gateway.test_certificates import names
 from tests.sidecar.proxy.ends import Client
 from tests.sidecar.restarts import hello
-from tests.sidecar.test_workers import lives, until
+from tests.sidecar.test_workers import lives, refused, until
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="workers are found in /proc"),
@@ -243,15 +243,9 @@ async def test_the_end_finishes_what_each_worker_has_begun(tmp_path, shared_agen
             async def unready() -> bool:
                 return (await asyncio.to_thread(edge.page, "/ready"))[0] == 503
 
-            async def closed() -> bool:
-                try:
-                    (await Client.open(edge.http)).reset()
-                except ConnectionError:
-                    return True
-                return False
-
             await until(unready)
-            await until(closed)
+            await until(lambda: refused(edge.http))
+            await until(lambda: refused(edge.https))
             further.set()
             assert {(reply.status, reply.body) for reply in await asyncio.gather(*calls)} == {(200, b"hello")}
             assert await asyncio.to_thread(edge.process.wait, 15) == 0
