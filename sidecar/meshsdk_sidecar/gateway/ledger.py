@@ -2,7 +2,7 @@
 
 Rule 1  It is memory that all of them share. A client has a row of numbers in it; the rows that its name may have lie
         together, eight of them, and whoever reads or writes there has locked those eight. The lock is the system's
-        (fcntl(2)), which takes it back from a process that ends: 2 µs a request, and no process asks another.
+        (fcntl(2)), which takes it back from a process that ends: 5 µs a request, and no process asks another.
 Rule 2  Where all eight are other clients', the row with the least in it is given away: a bucket that has been full for
         longest, a client with the fewest connections. So memory is bounded, and who is forgotten begins anew.
 Rule 3  Of connections each worker writes a number of its own, its count, at every change. So one that is forgotten, or
