@@ -23,10 +23,13 @@ from mypyc.build import mypycify
 from setuptools import setup
 
 modules = {modules!r}
+extensions = mypycify(["--config-file=mypy.ini", *modules], opt_level="2", debug_level="0", multi_file=True)
+for extension in extensions:  # what is called within one library need not be looked up as if it were another's: 10 %
+    extension.extra_compile_args.append("-fvisibility=hidden")
 setup(
     name="meshsdk",
     packages=[],
-    ext_modules=mypycify(["--config-file=mypy.ini", *modules], opt_level="2", debug_level="0", multi_file=True),
+    ext_modules=extensions,
 )
 """
 

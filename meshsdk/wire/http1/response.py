@@ -13,6 +13,7 @@ Rule 4  Bytes beyond a complete reply belong to no request: the reply stands, an
 from __future__ import annotations
 
 import re
+from math import inf
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -30,7 +31,7 @@ _LAST_LINE = re.compile(rb"[^\r\n]\r\n\r\n")
 _DEFAULTS = Limits()
 
 # From how many bytes on the rest of a body is not parsed: below, making another parser costs more than the copy.
-_BULK = 64 * 1024
+_BULK = 4 * 1024
 
 # What servers write right behind the head, though often in a piece of its own.
 _SHORT = 16 * 1024
@@ -106,6 +107,7 @@ class ResponseReader:
         "_framing",
         "_head_only",
         "_into",
+        "_length",
         "_limits",
         "_parser",
         "_reason",
@@ -133,7 +135,8 @@ class ResponseReader:
         self._chunked = False
         self._reason = b""
         self._tail = b""
-        self._bulk = 0.0  # bytes still to come that are not parsed
+        self._bulk = 0  # bytes still to come that are not parsed
+        self._length = -1  # what Content-Length says; -1 as long as it says nothing
         self._size = self._framing = self._chunks = self._total = self.buffered = 0
         self.reusable = False
         self.continued = False
@@ -152,6 +155,8 @@ class ResponseReader:
             if into.status == 101:
                 into.surplus += data
             return
+        if not self._bulk and self._length - self._total > _BULK and not self._chunked:
+            self._stop_parsing()
         if self._bulk:
             self._take(data)
             return
@@ -160,15 +165,13 @@ class ResponseReader:
         framing = len(data) - (self._total - before)
         if self._chunked:
             self._check_chunks(data, framing)
-        elif not into.complete:
-            self._consider_bulk()
-        elif framing:
+        elif into.complete and framing:
             self.reusable = False
 
     def ended(self) -> bool:
         """The server closed; says whether the reply is complete with that (RFC 9112, 6.3: a body without a length)."""
         into = self._into
-        if not into.complete and into.status and not self._chunked and self._length() is None:
+        if not into.complete and into.status and not self._chunked and self._length < 0:
             into.complete = True
             self.reusable = False
         return into.complete
@@ -177,17 +180,12 @@ class ResponseReader:
         """Bytes of the body that are still to come; chunks do not say, so they count as none, and inf has no end."""
         if self._chunked:
             return 0
-        length = self._length()
-        return float("inf") if length is None else length - self._total
+        return inf if self._length < 0 else self._length - self._total
 
     @property
     def short(self) -> bool:
         """Whether all of the body is little, and is still to come: who waits for the head may as well wait for it."""
-        into = self._into
-        if into.complete or self._chunked:
-            return False
-        length = self._length()
-        return length is not None and length <= _SHORT
+        return 0 <= self._length <= _SHORT and not (self._into.complete or self._chunked)
 
     def close(self) -> None:
         """Let go of the parser, which holds on to us."""
@@ -203,19 +201,17 @@ class ResponseReader:
         if self._framing - 16 * self._chunks - 2 * self._total > self._limits.framing:
             raise ProtocolError(f"more than {self._limits.framing} bytes of chunk extensions or trailers")
 
-    def _consider_bulk(self) -> None:
-        """Stop parsing where what is still to come is much, and has no structure."""
-        left = self.left()
-        if left > _BULK:
-            assert self._parser is not None
-            self._bulk = left
-            self.reusable = self._kept_alive(self._parser)  # valid once the reply is complete
-            self._parser = None
+    def _stop_parsing(self) -> None:
+        """What is still to come is much, and has no structure."""
+        assert self._parser is not None
+        self._bulk = self._length - self._total
+        self.reusable = self._kept_alive(self._parser)  # valid once the reply is complete
+        self._parser = None
 
     def _take(self, data: bytes) -> None:
         into = self._into
         if len(data) > self._bulk:
-            data = data[: int(self._bulk)]
+            data = data[: self._bulk]
             self.reusable = False
         size = len(data)
         self._bulk -= size
@@ -268,10 +264,6 @@ class ResponseReader:
             under = error.__context__
             raise under if isinstance(under, ProtocolError) else ProtocolError(str(error)) from error
 
-    def _length(self) -> int | None:
-        lengths = (value for name, value in self._into.headers if name.lower() == b"content-length")
-        return next((int(length) for length in lengths), None)
-
     # --- what llhttp calls ----------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
@@ -288,8 +280,11 @@ class ResponseReader:
         if len(name) == 17 and name.lower() == b"transfer-encoding":
             self._coded(value)
         value = value.rstrip(b" \t")
-        if len(value) > _DIGITS and name.lower() == b"content-length":
-            raise ProtocolError(f"Content-Length: {value[:40]!r} has more than {_DIGITS} digits")
+        if len(name) == 14 and name.lower() == b"content-length":
+            if len(value) > _DIGITS:
+                raise ProtocolError(f"Content-Length: {value[:40]!r} has more than {_DIGITS} digits")
+            if self._length < 0:
+                self._length = int(value)
         (self._into.trailers if self._into.status else self._fields).append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -346,6 +341,7 @@ class ResponseReader:
         self._into.interim(status, self._fields[:])
         self._fields.clear()
         self._reason = b""
+        self._length = -1
         self._chunked = False
         # RFC 9112, 6.3: it ends with its head, whatever that says; llhttp would believe its length or `close`.
         self._parser = HttpResponseParser(self)

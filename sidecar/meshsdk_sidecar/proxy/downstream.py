@@ -53,7 +53,7 @@ class Downstream(asyncio.Protocol):
         door: as given.
         work: what answers the request at hand.
         stuck: what was written lies here, because the client does not read.
-        who: what the door knows of the client; its own to set.
+        who, address: what the door knows of the client; its own to set.
     """
 
     __slots__ = (
@@ -68,6 +68,7 @@ class Downstream(asyncio.Protocol):
         "_since",
         "_stuck_bytes",
         "_watch",
+        "address",
         "door",
         "patience",
         "reader",
@@ -92,6 +93,7 @@ class Downstream(asyncio.Protocol):
         self.work: Work | None = None
         self.stuck = False
         self.who: Any = None
+        self.address = ""
         self.door = door
         self._watch = watch
         self._clock = clock

@@ -74,6 +74,8 @@ class InboundDoor:
     def opened(self, downstream: Downstream) -> None:
         """A connection stands: read who calls."""
         downstream.who = verified(downstream.transport.get_extra_info("ssl_object"))
+        peer = downstream.transport.get_extra_info("peername")
+        downstream.address = str(peer[0]) if isinstance(peer, tuple) else ""
         self._plane.opened(downstream)
 
     def closed(self, downstream: Downstream) -> None:
@@ -101,7 +103,7 @@ class InboundDoor:
             method,
             path,
             _small_names(asked.fields),
-            client=_client(downstream),
+            client=downstream.address,
             peer=None if who is None else who.peer,
             target=asked.target,
         )
@@ -135,11 +137,6 @@ class InboundDoor:
         log.info("the certificate of %s has expired: its connection is closed, not served", who.peer)
         self._plane.refused("inbound", "certificate-expired", "")
         downstream.cut()
-
-
-def _client(downstream: Downstream) -> str:
-    peer = downstream.transport.get_extra_info("peername")
-    return str(peer[0]) if isinstance(peer, tuple) else ""
 
 
 def _origin_form(target: bytes) -> bytes:
