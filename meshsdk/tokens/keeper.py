@@ -22,7 +22,7 @@ from meshsdk.tokens.keys import KeySet
 from meshsdk.tokens.source import KeySource
 from meshsdk.tokens.verify import verify
 
-__all__ = ["Loop", "Tokens"]
+__all__ = ["Loop", "Source", "Tokens"]
 
 
 class Loop(Protocol):
@@ -37,13 +37,26 @@ class Loop(Protocol):
         ...
 
 
+class Source(Protocol):
+    """Tells the keys of one location; `KeySource` is one."""
+
+    def ask(self) -> None:
+        """Look again soon."""
+        ...
+
+    async def run(self) -> None:
+        """Tell of each look, until cancelled."""
+        ...
+
+
 class _Followed:
     """One location: what is known of it, and the task that follows it."""
 
     def __init__(self, keys: KeySet | None = None) -> None:
         self.keys = keys
+        self.looks = 0
         self.tried: Future[None] = Future()
-        self.source: KeySource | None = None
+        self.source: Source | None = None
         self.task: Future[Any] | None = None
         self.asked = False
 
@@ -51,6 +64,7 @@ class _Followed:
         self.asked = False
         if keys is not None:
             self.keys = keys
+        self.looks += 1  # last, as another thread reads both
         if not self.tried.done():
             self.tried.set_result(None)
 
@@ -61,12 +75,22 @@ class Tokens:
     Args:
         background: where keys are read.
         rng: chance.
+        source: makes what follows a location, and tells each key set that it has read, or None where it could not; a
+            `KeySource` where it is left out.
         timing: `period`, `gap` and `file_period` of `KeySource`, in seconds.
     """
 
-    def __init__(self, background: Loop, rng: random.Random | None = None, **timing: float) -> None:
+    def __init__(
+        self,
+        background: Loop,
+        rng: random.Random | None = None,
+        *,
+        source: Callable[[str, Callable[[KeySet | None], object]], Source] | None = None,
+        **timing: float,
+    ) -> None:
         self._background = background
         self._rng = rng or random.Random()
+        self._source = source or self._key_source
         self._timing = timing
         self._lock = threading.Lock()
         self._known: dict[str, _Followed] = {}
@@ -99,7 +123,7 @@ class Tokens:
         """
         self.follow(jwt)
         try:
-            return verify(token, jwt, self._keys, self._ask)
+            return verify(token, jwt, self._keys, self.ask)
         except ImportError:  # the source's log says what to install
             raise BadToken("unavailable") from None
 
@@ -115,6 +139,11 @@ class Tokens:
         self.follow(jwt)
         wait([followed.tried for followed in self._known.values()], timeout=seconds)
 
+    def looks(self) -> dict[str, tuple[int, bytes]]:
+        """How often each location was looked at, and the key set that was read last; for others who judge by them."""
+        known = tuple(self._known.items())
+        return {location: (each.looks, each.keys.text if each.keys else b"") for location, each in known if each.looks}
+
     def close(self) -> None:
         """Stop following; what is known stays in force."""
         with self._lock:
@@ -127,8 +156,11 @@ class Tokens:
             followed.task = self._background.submit(self._run, location, followed)
         return followed
 
+    def _key_source(self, location: str, publish: Callable[[KeySet | None], object]) -> Source:
+        return KeySource(location, publish, rng=self._rng, **self._timing)
+
     async def _run(self, location: str, followed: _Followed) -> None:
-        followed.source = KeySource(location, followed.hear, rng=self._rng, **self._timing)
+        followed.source = self._source(location, followed.hear)
         await followed.source.run()
 
     def _stop(self, followed: _Followed) -> None:
@@ -139,8 +171,8 @@ class Tokens:
         followed = self._known.get(location)  # another thread may obey a later policy by now
         return followed.keys if followed else None
 
-    def _ask(self, location: str) -> None:
-        """Once per look, however many tokens want it: each would wake the loop."""
+    def ask(self, location: str) -> None:
+        """Look for keys again soon: once per look, however many tokens want it, as each would wake the loop."""
         followed = self._known.get(location)
         if followed is not None and followed.source is not None and not followed.asked:
             followed.asked = True

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 __all__ = ["ALGORITHMS", "MAX_BYTES", "BadKeys", "Key", "KeySet", "read_keys"]
@@ -62,10 +62,12 @@ class KeySet:
     Attributes:
         keys: in the order of the document.
         left_out: why others are not among them.
+        text: the document, for whoever passes it on.
     """
 
     keys: tuple[Key, ...]
     left_out: tuple[str, ...] = ()
+    text: bytes = field(default=b"", repr=False, compare=False)
 
     def named(self, kid: str | None) -> tuple[Key, ...]:
         """The keys a token may mean that names this one; one that names none means the only one there is."""
@@ -92,7 +94,7 @@ def read_keys(text: bytes) -> KeySet:
         raise BadKeys('it has no list "keys", as a JSON Web Key Set does')
     if len(found) > MAX_KEYS:
         raise BadKeys(f"it has {len(found)} keys, at most {MAX_KEYS} are read")
-    return _usable(found)
+    return replace(_usable(found), text=text)
 
 
 def _usable(found: Sequence[Any]) -> KeySet:

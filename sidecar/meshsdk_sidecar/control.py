@@ -21,7 +21,7 @@ from meshsdk.identity.events import Event, Issued, Recovered, Trouble
 from meshsdk.policy.effective import DEFAULTS
 from meshsdk.telemetry.prometheus import expose, lasting, merge
 from meshsdk_sidecar import sockets
-from meshsdk_sidecar.link import Begin, Beside, Forget, Identified, Own, Told, Watch
+from meshsdk_sidecar.link import AskKeys, Begin, Beside, Forget, Identified, Keys, Own, Told, Watch
 from meshsdk_sidecar.staff import Post
 from meshsdk_sidecar.start import OURS
 
@@ -74,6 +74,7 @@ class Workers:
         self._memory = memory
         self._beside = beside
         self._besides = Beside(None)
+        self._keys = Keys({})
         self._trouble: Trouble | None = None
         self._own: Own | None = None
         self._identified: Identified | None = None
@@ -177,7 +178,7 @@ class Workers:
 
     async def _begin(self, post: Post) -> None:
         await post.start(self._first_words(post))
-        for told in (self._own, self._identified, self._besides):
+        for told in (self._own, self._identified, self._besides, self._keys):
             if told is not None:
                 post.send(told)
         await post.do("open", list(self._opened))
@@ -249,6 +250,10 @@ class Workers:
         if found is not None and (self._identified is None or self._identified.found is not found):
             self._identified = Identified(found)
             self._tell(self._identified)
+        mesh.tokens.follow(plan.jwt)
+        if self._keys.looks != (looks := mesh.tokens.looks()):
+            self._keys = Keys(looks)
+            self._tell(self._keys)
         if self._besides.value is not (beside := self._beside()):
             self._besides = Beside(beside)
             self._tell(self._besides)
@@ -309,6 +314,8 @@ class Workers:
             case Forget(service):
                 post.watching.discard(service)
                 self._forget(service)
+            case AskKeys(location):
+                self._mesh.tokens.ask(location)
             case _:
                 raise TypeError(f"no message of a worker: {message!r}")
 

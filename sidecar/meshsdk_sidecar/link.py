@@ -22,7 +22,21 @@ if TYPE_CHECKING:
     from meshsdk.identity.material import Material
     from meshsdk_sidecar.proxy.plane import Parts
 
-__all__ = ["Begin", "Beside", "Busy", "Do", "Done", "Forget", "Identified", "Link", "Own", "Told", "Watch"]
+__all__ = [
+    "AskKeys",
+    "Begin",
+    "Beside",
+    "Busy",
+    "Do",
+    "Done",
+    "Forget",
+    "Identified",
+    "Keys",
+    "Link",
+    "Own",
+    "Told",
+    "Watch",
+]
 
 _LENGTH = struct.Struct(">I")
 
@@ -90,6 +104,13 @@ class Beside:
 
 
 @dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of tokens, as `meshsdk.tokens.keeper.Tokens.looks` tells them."""
+
+    looks: Mapping[str, tuple[int, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """What is known of a service that is watched; None where it is as it was.
 
@@ -127,6 +148,13 @@ class Forget:
     """It is not called any more."""
 
     service: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskKeys:
+    """A token names a key that is not among those of this location: look there again."""
+
+    location: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from meshsdk.server.announce import obeyed
 from meshsdk.server.beginning import Beginning
 from meshsdk.server.guard import Guard
 from meshsdk.server.inbound import Intake
+from meshsdk.tokens.keeper import Tokens
 from meshsdk_registry import Consul, Registration
 from meshsdk_registry.transport import carry_by
 from meshsdk_sidecar import kinds
@@ -126,6 +127,11 @@ class SidecarMesh(Mesh):
     def own_intentions(self) -> Intentions | None:
         """Consul's intentions about the service; None where there is none and the default is to allow."""
         return None if self._intentions is None else self._intentions.current()
+
+    @property
+    def tokens(self) -> Tokens:
+        """Judges end users' tokens, and knows the keys for that."""
+        return self._tokens
 
     def obeyed(self) -> str:
         """The policy versions in force, as the check in Consul says them."""

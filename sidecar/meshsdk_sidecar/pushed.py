@@ -1,4 +1,4 @@
-"""What a worker knows, because its control process told it: services, the identity, who may come in.
+"""What a worker knows, because its control process told it: services, the identity, keys of tokens, who may come in.
 
 Rule 1  A service is asked for once, at its first call; from then on each change is told until it is forgotten, which is
         when nobody has called it for `idle` seconds.
@@ -20,9 +20,10 @@ from meshsdk.core.events import Sink
 from meshsdk.core.plan import Limits, Plan
 from meshsdk.errors import UnknownService
 from meshsdk.identity.providers.provider import Publish
-from meshsdk_sidecar.link import Forget, Identified, Told, Watch
+from meshsdk.tokens.keys import KeySet, read_keys
+from meshsdk_sidecar.link import AskKeys, Forget, Identified, Keys, Told, Watch
 
-__all__ = ["OwnLoop", "PushedIdentity", "PushedServices", "shared"]
+__all__ = ["OwnLoop", "PushedIdentity", "PushedKeys", "PushedServices", "shared"]
 
 T = TypeVar("T")
 
@@ -182,3 +183,47 @@ class PushedIdentity:
     def _pass_on(self) -> None:
         if self._publish is not None and self._last is not None:
             self._publish(self._last.found)
+
+
+class PushedKeys:
+    """The key sets that the control process has read.
+
+    Args:
+        ask: tells it `AskKeys`.
+    """
+
+    def __init__(self, ask: Callable[[Any], None]) -> None:
+        self._ask = ask
+        self._last = Keys({})
+        self._sources: dict[str, _Source] = {}
+
+    def source(self, location: str, publish: Callable[[KeySet | None], object]) -> _Source:
+        """One location's, for `meshsdk.tokens.keeper.Tokens`."""
+        found = self._sources[location] = _Source(publish, lambda: self._ask(AskKeys(location)))
+        found.hear(self._last.looks.get(location))
+        return found
+
+    def hear(self, told: Keys) -> None:
+        """Publish what has changed."""
+        self._last = told
+        for location, source in self._sources.items():
+            source.hear(told.looks.get(location))
+
+
+class _Source:
+    """A location at which another process looks."""
+
+    def __init__(self, publish: Callable[[KeySet | None], object], ask: Callable[[], None]) -> None:
+        self.ask = ask
+        self._publish = publish
+        self._look = 0, b""
+
+    def hear(self, look: tuple[int, bytes] | None) -> None:
+        if look is None or look[0] == self._look[0]:
+            return
+        changed = look[1] != self._look[1]
+        self._look = look
+        self._publish(read_keys(look[1]) if changed else None)
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()  # it is told

@@ -33,10 +33,10 @@ from meshsdk.telemetry.sinks import Fanout
 from meshsdk.telemetry.tracing import Tracing
 from meshsdk.tokens.keeper import Tokens
 from meshsdk_sidecar import sockets
-from meshsdk_sidecar.link import Begin, Beside, Busy, Do, Done, Identified, Link, Own, Told
+from meshsdk_sidecar.link import Begin, Beside, Busy, Do, Done, Identified, Keys, Link, Own, Told
 from meshsdk_sidecar.loops import loop_factory
 from meshsdk_sidecar.proxy.plane import Parts, Plane
-from meshsdk_sidecar.pushed import OwnLoop, PushedIdentity, PushedServices, shared
+from meshsdk_sidecar.pushed import OwnLoop, PushedIdentity, PushedKeys, PushedServices, shared
 
 if TYPE_CHECKING:
     from meshsdk_sidecar.gateway.front import Front
@@ -75,8 +75,10 @@ class Worker:
         self._services = PushedServices(link.send, begin.workers, self._sink, begin.idle)
         self._securing = Securing(self._identity, self._services.peek, begin.first_wait)
         self._domain = ""
+        self._keys = PushedKeys(link.send)
+        self._tokens = Tokens(beside, source=self._keys.source)
         self._beside: Any = None
-        self._plane: Plane | Front = self._carries(self._parts(Tokens(beside)))
+        self._plane: Plane | Front = self._carries(self._parts())
         self.metrics.observe_gauges(self._readings)
         self.metrics.observe_gauges(self._plane.readings)
         otel.export(self.metrics, begin.service)
@@ -85,13 +87,13 @@ class Worker:
         begin = self._begin
         return Plane(begin.config, parts) if begin.make is None else begin.make(begin, parts, lambda: self._beside)
 
-    def _parts(self, tokens: Tokens) -> Parts:
+    def _parts(self) -> Parts:
         begin, tracing = self._begin, Tracing()
         guard = Guard(
             lambda: self._own.plan,
             intentions=lambda: self._own.intentions,
             trust_domain=self._trust_domain,
-            tokens=tokens,
+            tokens=self._tokens,
         )
         intake = Intake(
             clock=time.monotonic,
@@ -122,6 +124,9 @@ class Worker:
                 self._services.hear(message)
             case Own(plan, intentions):
                 self._own = Own(shared(plan, self._begin.workers), intentions)
+                self._tokens.follow(plan.jwt)
+            case Keys():
+                self._keys.hear(message)
             case Identified():
                 self._provider.hear(message)
             case Beside(value):

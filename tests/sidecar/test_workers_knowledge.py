@@ -13,15 +13,18 @@ import pytest
 
 from meshsdk.core.model import Endpoint, Snapshot
 from meshsdk.core.plan import Limits
+from meshsdk.core.tokens import BadToken
 from meshsdk.errors import ConfigError, UnknownService
 from meshsdk.policy.effective import DEFAULTS
+from meshsdk.tokens import Tokens
 from meshsdk_sidecar import sockets
 from meshsdk_sidecar.config import Config, Service
-from meshsdk_sidecar.link import Begin, Done, Forget, Link, Told, Watch
+from meshsdk_sidecar.link import AskKeys, Begin, Done, Forget, Keys, Link, Told, Watch
 from meshsdk_sidecar.place import Place
-from meshsdk_sidecar.pushed import PushedServices, shared
+from meshsdk_sidecar.pushed import OwnLoop, PushedKeys, PushedServices, shared
 from meshsdk_sidecar.staff import Post
 from tests.real_consul import free_ports
+from tests.tokens.issuing import JWKS, POLICY, jwk, jwks, token
 
 BEGIN = Begin(
     Config(service=Service(name="legacy")),
@@ -116,6 +119,53 @@ async def test_an_idle_service_is_forgotten_and_one_that_is_called_is_not():
 def test_limits_are_those_of_the_whole_sidecar(limits, each):
     assert shared(replace(DEFAULTS, limits=Limits(*limits)), 2).limits == Limits(*each)
     assert shared(replace(DEFAULTS, limits=Limits(*limits)), 1).limits == Limits(*limits)
+
+
+# --- keys of tokens ---------------------------------------------------------------------------------------
+
+
+async def test_keys_are_those_that_were_told_and_asking_is_told_once_a_look():
+    asked: list = []
+    known = PushedKeys(asked.append)
+    tokens = Tokens(OwnLoop(asyncio.get_running_loop()), source=known.source)
+    known.hear(Keys({JWKS: (1, jwks(jwk()))}))  # before anybody needs them
+    tokens.follow(POLICY)
+    await settled()
+    assert tokens.claims(POLICY, token())["sub"] == "ada"
+
+    other = token(number=1)
+    for looks in (2, 3):
+        for _ in range(3):
+            with pytest.raises(BadToken):
+                tokens.claims(POLICY, other)
+        await settled()
+        assert asked == [AskKeys(JWKS)] * (looks - 1)
+        known.hear(Keys({JWKS: (looks, jwks(jwk()))}))  # it was looked at, and is the same
+    known.hear(Keys({JWKS: (4, jwks(jwk(), jwk(number=1)))}))
+    assert tokens.claims(POLICY, other)["sub"] == "ada"
+    tokens.close()
+    await settled()
+
+
+async def test_keys_that_cannot_be_read_leave_those_in_force():
+    known = PushedKeys(lambda _: None)
+    tokens = Tokens(OwnLoop(asyncio.get_running_loop()), source=known.source)
+    tokens.follow(POLICY)
+    await settled()
+    known.hear(Keys({JWKS: (1, b"")}))  # the first look failed
+    with pytest.raises(BadToken, match="not known yet"):
+        tokens.claims(POLICY, token())
+    known.hear(Keys({JWKS: (2, jwks(jwk()))}))
+    known.hear(Keys({}))
+    assert tokens.claims(POLICY, token())["sub"] == "ada"
+    tokens.close()
+    await settled()
+
+
+async def settled() -> None:
+    """What another thread would be given to do is done: here it is a task or two."""
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 # --- messages ---------------------------------------------------------------------------------------------

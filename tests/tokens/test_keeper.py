@@ -134,3 +134,21 @@ def test_without_the_library_no_token_is_taken(tokens: Tokens, file: Path, monke
     good = token()
     monkeypatch.setitem(sys.modules, "jwt", None)
     assert code(tokens, policy(file), good) == "unavailable"
+
+
+def test_others_may_judge_by_what_was_read(tokens: Tokens, file: Path, tmp_path: Path) -> None:
+    absent = tmp_path / "none.json"
+    jwt = policy(file, absent)
+    assert tokens.looks() == {}
+    tokens.follow(jwt)
+    until(lambda: len(tokens.looks()) == 2)
+    assert tokens.looks()[str(file)] == (1, file.read_bytes())
+    assert tokens.looks()[str(absent)][1] == b""
+    new = jwks(jwk("P-256"))
+    file.write_bytes(new)
+    until(lambda: tokens.looks()[str(file)][1] == new)
+    file.write_text("junk")
+    until(lambda: tokens.looks()[str(file)][0] > 2)
+    assert tokens.looks()[str(file)][1] == new, "it stays in force"
+    tokens.follow(None)
+    assert tokens.looks() == {}
