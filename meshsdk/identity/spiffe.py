@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from meshsdk.core.value import Value
+
 __all__ = ["SpiffeId"]
 
 MAX_BYTES = 2048
@@ -23,7 +25,7 @@ _SERVICE = re.compile(r"/ns/([^/]+)/dc/([^/]+)/svc/([^/]+)")
 
 
 @dataclass(frozen=True, slots=True)
-class SpiffeId:
+class SpiffeId(Value):
     """An identity. Two are the same when trust domain and path are, letter by letter.
 
     Raises:
