@@ -17,7 +17,7 @@ import pytest
 from tests.sidecar.conftest import wait
 from tests.sidecar.gateway.edges import HOST, started, write
 from tests.sidecar.gateway.test_certificates import names
-from tests.sidecar.proxy.ends import Client
+from tests.sidecar.proxy.ends import Client, Cut
 from tests.sidecar.restarts import hello
 from tests.sidecar.test_workers import lives, refused, until
 
@@ -96,7 +96,7 @@ async def go_on(edge, context, came, over) -> None:
     while not over.is_set():
         try:
             came[(await edge.ask(context)).status] += 1
-        except (OSError, EOFError, AssertionError) as error:
+        except (OSError, Cut) as error:
             came[repr(error)] += 1
 
 
