@@ -51,14 +51,16 @@ async def test_a_gateway_serves_and_ends(tmp_path, shared_agent, upstream, issue
                 process.send_signal(signal.SIGTERM)
                 await _until(client, admin, process, 503)
             assert await asyncio.to_thread(process.wait, 15) == 0
-            assert "Traceback" not in (tmp_path / "gateway.log").read_text()
+            log = (tmp_path / "gateway.log").read_text()
+            assert "Traceback" not in log
+            assert "--replace: no gateway of this instance runs, so nothing is taken over" in log
         finally:
             process.kill()
             process.wait()
 
 
 def _started(folder: Path, consul: str) -> subprocess.Popen[bytes]:
-    words = ["-m", "meshsdk.cli", "gateway", "-c", str(folder / "gateway.yaml")]
+    words = ["-m", "meshsdk.cli", "gateway", "-c", str(folder / "gateway.yaml"), "--replace"]
     env = environment(folder, consul)
     with (folder / "gateway.log").open("wb") as log:
         return subprocess.Popen([sys.executable, "-P", *words], env=env, cwd=ROOT, stderr=log)
@@ -109,3 +111,12 @@ def test_what_is_no_way_to_start_it(tmp_path, file, words, why):
         capture_output=True, text=True, check=False, cwd=ROOT,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (2, f"error: {why}\n")
+
+
+def test_the_number_of_workers_is_passed_on(tmp_path, file):
+    (tmp_path / "gateway.yaml").write_text(yaml.safe_dump(file))
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "meshsdk.cli", "gateway", "-c", str(tmp_path / "gateway.yaml"), "--workers", "0"],
+        capture_output=True, text=True, check=False, cwd=ROOT,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (2, "error: --workers 0: write 1 to 256\n")
