@@ -17,19 +17,17 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from meshsdk.server.answers import UNVERIFIED, Answer
+from meshsdk.wire.aio.tls import Secured
 
-__all__ = ["GOODBYE", "HANDSHAKE", "WAITING", "Listener", "Serves"]
+__all__ = ["HANDSHAKE", "WAITING", "Listener", "Serves"]
 
 log = logging.getLogger("meshsdk.server")
 
 HANDSHAKE = 5.0
 WAITING = 256
-
-GOODBYE = 0.5
-"""Seconds a caller has to answer TLS's close: one whose connection is idle in a pool does not read it."""
 
 TLS_HANDSHAKE = b"\x16"
 
@@ -198,13 +196,7 @@ class Listener:
                 first = await _first_byte(connection)
                 if first == TLS_HANDSHAKE:
                     kept = True  # closed by its transport from here on
-                    await loop.connect_accepted_socket(
-                        self._serving.protocol,
-                        connection,
-                        ssl=self._context,
-                        ssl_handshake_timeout=HANDSHAKE,
-                        ssl_shutdown_timeout=GOODBYE,
-                    )
+                    await self._secure(connection)
                 elif first and self._strict():
                     await _refuse(connection)
                 elif first:
@@ -215,6 +207,16 @@ class Listener:
         finally:
             if not kept:
                 connection.close()
+
+    async def _secure(self, connection: socket.socket) -> None:
+        secured = Secured(self._context, server_side=True)
+        await self._loop.connect_accepted_socket(lambda: cast(asyncio.Protocol, secured), connection)
+        try:
+            await secured.shaken()
+        except BaseException:
+            secured.abort()
+            raise
+        secured.carry(self._serving.protocol())
 
 
 def _listening(address: str, port: int, *, alone: bool) -> socket.socket:

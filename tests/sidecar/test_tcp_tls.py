@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from meshsdk.core.model import Endpoint
 from meshsdk.identity.contexts import client_context, server_context
 from meshsdk.server.listener import Listener
+from meshsdk.wire.aio.tls import Secured
 from meshsdk.wire.security import PeerRejected, Security
 from meshsdk_sidecar.proxy.held import Held, connect
-from meshsdk_sidecar.proxy.tls import Secured
 from tests.identity.certificates import material
 from tests.real_consul import free_ports
 from tests.sidecar.tcp_ends import CA, LOOPS, OTHER_CA, App, Inbound, Outbound, ask, at, echo, listening, showing, until

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, cast
 
 from meshsdk.core.model import Endpoint
+from meshsdk.wire.aio.tls import Secured
 from meshsdk.wire.security import PeerRejected, Security
 from meshsdk.wire.sockets import check_port, literal_address
 
@@ -16,9 +17,6 @@ __all__ = ["Dialled", "dial"]
 
 # RFC 8305, 5: a second address is tried while the first has not answered for so long.
 _STAGGER = 0.25
-
-# Seconds a peer has to answer TLS's close; asyncio would keep the socket for 30 where it does not.
-_GOODBYE = 1.0
 
 
 class Dialled(Protocol):
@@ -51,29 +49,40 @@ async def dial(endpoint: Endpoint, security: Security | None, make: Callable[[],
         raise PeerRejected("the TLS context checks host names and has none to check; set server_hostname")
     loop = asyncio.get_running_loop()
     sock = await _connected(loop, endpoint)
+    if security is not None:
+        return await _secured(loop, sock, security, make)
     connection = make()
+    await _carried(loop, sock, connection)
+    return connection
+
+
+async def _secured(
+    loop: asyncio.AbstractEventLoop, sock: socket.socket, security: Security, make: Callable[[], D]
+) -> D:
+    secured = Secured(security.context, server_hostname=security.server_hostname or "")
+    await _carried(loop, sock, secured)
     try:
-        transport, _ = await loop.create_connection(
-            lambda: cast(asyncio.Protocol, connection),
-            sock=sock,
-            ssl=security.context if security else None,
-            server_hostname=security.server_hostname if security else None,
-            ssl_shutdown_timeout=_GOODBYE if security else None,
-        )
+        await secured.shaken()
+        if security.check is not None:
+            security.check(secured.get_extra_info("ssl_object"))
     except BaseException:
-        if hasattr(connection, "transport"):
-            # Given up in the moment the handshake was done: asyncio now says TLS's goodbye, and would go on watching
-            # the number of a socket that is closed under it, and refuse whatever has that number next.
-            connection.abort()
+        secured.abort()
+        raise
+    connection = make()
+    secured.carry(cast(asyncio.Protocol, connection))
+    return connection
+
+
+async def _carried(loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: Dialled) -> None:
+    try:
+        await loop.create_connection(lambda: cast(asyncio.Protocol, protocol), sock=sock)
+    except BaseException:
+        if hasattr(protocol, "transport"):
+            # Given up in the moment it stood: its transport would go on watching the number of a socket that is closed
+            # under it, and asyncio refuse whatever has that number next.
+            protocol.abort()
         sock.close()
         raise
-    if security is not None and security.check is not None:
-        try:
-            security.check(transport.get_extra_info("ssl_object"))
-        except BaseException:
-            connection.abort()
-            raise
-    return connection
 
 
 def _local(path: str) -> tuple[int, int, int, str, str] | None:

@@ -11,12 +11,13 @@ import logging
 import ssl
 from collections.abc import Callable
 from math import inf
+from typing import cast
 
+from meshsdk.wire.aio.tls import Secured
 from meshsdk.wire.aio.watch import Watch
 from meshsdk.wire.sockets import prompt
 from meshsdk_sidecar.gateway.clients import Clients
 from meshsdk_sidecar.gateway.guest import Guest, peer_of
-from meshsdk_sidecar.proxy.tls import Secured
 
 __all__ = ["HANDSHAKE", "WAITING", "Entrance"]
 
@@ -59,7 +60,7 @@ class Entrance:
 
     def protocol(self) -> asyncio.Protocol:
         """For a connection that is accepted; asyncio's `protocol_factory`."""
-        return _Entering(self)
+        return cast(asyncio.Protocol, _Entering(self))
 
     def abort(self) -> None:
         """Break off whoever has not come in yet."""

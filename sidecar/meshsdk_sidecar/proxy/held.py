@@ -10,9 +10,9 @@ from typing import Any, TypeVar, cast
 
 from meshsdk.core.model import Endpoint
 from meshsdk.wire.aio.dial import Dialled, dial
+from meshsdk.wire.aio.tls import Secured
 from meshsdk.wire.security import PeerRejected, Security
 from meshsdk.wire.sockets import prompt
-from meshsdk_sidecar.proxy.tls import Secured
 
 __all__ = ["Held", "Place", "connect", "tune"]
 

@@ -23,11 +23,11 @@ from meshsdk.errors import CallError
 from meshsdk.server.inbound import Intake, ServedRequest
 from meshsdk.server.listener import HANDSHAKE, WAITING
 from meshsdk.server.verified import verified
+from meshsdk.wire.aio.tls import Secured
 from meshsdk.wire.aio.watch import Watch
 from meshsdk.wire.security import in_clear
 from meshsdk_sidecar.proxy.held import tune
 from meshsdk_sidecar.proxy.tcp import Carried, Carrier
-from meshsdk_sidecar.proxy.tls import Secured
 from meshsdk_sidecar.proxy.tunnel import ABORTED, LEFT_LOST, reset
 
 __all__ = ["FIRST_BYTE", "TcpInbound"]
@@ -123,7 +123,7 @@ class _Greeting(asyncio.Protocol):
             return
         self._shaking = True
         secured = Secured(context, ready=lambda error: self._shaken(secured, error), server_side=True)
-        self.transport.set_protocol(secured)
+        self.transport.set_protocol(cast(asyncio.Protocol, secured))
         secured.connection_made(self.transport)
         secured.data_received(data)
 
