@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from meshsdk.core.model import Phase
 from meshsdk.wire.security import PeerRejected, Security
-from tests.wire.callers import Pieces, at, called, failing, get, within
+from tests.wire.callers import Pieces, at, called, failing, failing_read, get, within
 from tests.wire.scripted import Peer, Script, Server, answering, eventually, reply
 
 LARGE = b"x" * 5_000_000
@@ -104,6 +104,27 @@ async def test_a_reply_tells_of_its_tls_when_the_connection_is_closed(
     tls = answer.extensions["network_stream"].get_extra_info("ssl_object")
     assert (tls.version(), tls.cipher(), tls.getpeercert(binary_form=True)) == before
     assert tls.getpeercert()["subject"] == ((("commonName", "payments"),),)
+
+
+@pytest.mark.parametrize("goodbye", [True, False])
+async def test_a_reply_that_ends_with_its_connection_is_whole_if_tls_says_so(
+    ours_with: Any, serve: Callable[..., Server], authority: Authority, goodbye: bool
+) -> None:
+    """RFC 9112, 9.8: without TLS's `close_notify` anybody may have cut it."""
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(b"HTTP/1.1 200 OK\r\n\r\nhalf of it")
+        if goodbye:
+            peer.sock.unwrap()
+
+    ours = ours_with(secure=authority.trusting())
+    answer = await ours.send(at(serve(authority.serving(script))), get(), within(5))
+    if goodbye:
+        assert await ours.read(answer) == b"half of it"
+    else:
+        assert (await failing_read(ours, answer)).phase == Phase.REPLY_STARTED
+    await ours.let_go(answer)
 
 
 async def test_a_warm_connection_is_used(ours_with: Any, serve: Callable[..., Server], authority: Authority) -> None:

@@ -88,7 +88,10 @@ def _check(code: int) -> None:
 
 def _secured(sock: socket.socket, security: Security, wait: Wait) -> ssl.SSLSocket:
     hostname = security.server_hostname or None
-    secured = security.context.wrap_socket(sock, server_hostname=hostname, do_handshake_on_connect=False)
+    # An end that TLS does not tell of is none: the reply may have been cut by somebody else (RFC 9112, 9.8).
+    secured = security.context.wrap_socket(
+        sock, server_hostname=hostname, do_handshake_on_connect=False, suppress_ragged_eofs=False
+    )
     try:
         while True:
             try:
