@@ -1,0 +1,253 @@
+"""TLS over a transport, two ends without sockets: in pieces of any size, cut off, and in the order that callers need.
+
+Invariant of the fuzz: however the records are cut up, and whenever either side stops reading, what is written comes out
+once and in order, then its end, and each direction ends for itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from meshsdk.identity.contexts import client_context, server_context
+from meshsdk.wire.aio.tls import Secured
+from tests.identity.certificates import issue, material
+
+CA = issue("ca")
+CLIENT = client_context(material("web", CA))
+SERVER = server_context(material("db", CA))
+
+
+class Wire(asyncio.Transport):
+    """Below one end: what is written waits until it is delivered, in pieces."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits = bytearray()
+        self.paused = self.closed = False
+        self.writes = 0
+
+    def write(self, data: Any) -> None:
+        self.writes += 1
+        self.waits += data
+
+    def writelines(self, list_of_data: Any) -> None:
+        self.write(b"".join(list_of_data))
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+
+class Ear(asyncio.Protocol):
+    def __init__(self) -> None:
+        self.heard = bytearray()
+        self.ends = 0
+        self.lost: list[Exception | None] = []
+        self.made: object = None
+
+    def connection_made(self, transport: object) -> None:
+        self.made = transport
+
+    def data_received(self, data: bytes) -> None:
+        assert not self.ends
+        self.heard += data
+
+    def eof_received(self) -> bool:
+        self.ends += 1
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.append(exc)
+
+
+class Line:
+    """A client and a server, shaken."""
+
+    def __init__(self, chunk: Callable[[], int] = lambda: 1 << 30, *, carried: bool = True) -> None:
+        self.chunk = chunk
+        self.told: list[Exception | None] = []
+        self.ends = Secured(CLIENT, ready=self.told.append), Secured(SERVER, ready=self.told.append, server_side=True)
+        self.ears = Ear(), Ear()
+        self.wires = Wire(), Wire()
+        for end, ear, wire in zip(self.ends, self.ears, self.wires, strict=True):
+            if carried:
+                end.set_protocol(ear)
+            end.connection_made(wire)
+        self.deliver()
+
+    def deliver(self) -> None:
+        while any(self.step(side) for side in (0, 1)):
+            pass
+
+    def step(self, side: int) -> bool:
+        """Deliver one piece to one side."""
+        wire, waits = self.wires[side], self.wires[1 - side].waits
+        if wire.paused or wire.closed or not waits:
+            return False
+        piece = bytes(waits[: self.chunk()])
+        del waits[: len(piece)]
+        self.ends[side].data_received(piece)
+        return True
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["write", "write", "end", "pause", "resume", "deliver"]), st.integers(0, 1)), max_size=20
+)
+
+
+class Story:
+    """What two ends do on a line, one step after the other."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        turn = iter(sizes * 1000)
+        self.line = Line(lambda: next(turn, 1 << 30))
+        self.sizes = sizes
+        self.wrote = bytearray(), bytearray()
+        self.ended: set[int] = set()
+
+    def write(self, side: int) -> None:
+        if side not in self.ended:
+            wrote = self.wrote[side]
+            data = bytes([len(wrote) % 256]) * self.sizes[len(wrote) % len(self.sizes)]
+            wrote += data
+            self.line.ends[side].write(data)
+
+    def end(self, side: int) -> None:
+        self.ended.add(side)
+        self.line.ends[side].write_eof()
+
+    def pause(self, side: int) -> None:
+        self.line.ends[side].pause_reading()
+
+    def resume(self, side: int) -> None:
+        self.line.ends[side].resume_reading()
+
+    def deliver(self, side: int) -> None:
+        self.line.step(side)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=STEPS, sizes=st.lists(st.sampled_from([1, 20, 300]) | st.integers(1, 150_000), min_size=1, max_size=8))
+def test_any_pieces_and_any_pauses(steps: list[tuple[str, int]], sizes: list[int]) -> None:
+    async def scene() -> None:
+        story = Story(sizes)
+        line = story.line
+        assert line.told == [None, None]
+        for what, side in steps:
+            getattr(story, what)(side)
+        for _ in range(3):
+            story.resume(0)
+            story.resume(1)
+            await asyncio.sleep(0)
+            line.deliver()
+        for side in (0, 1):
+            assert line.ears[1 - side].heard == story.wrote[side]
+            assert line.ears[1 - side].ends == (side in story.ended)
+            assert not line.ends[side].is_closing()
+
+    asyncio.run(scene())
+
+
+async def test_the_end_is_said_although_the_peer_still_speaks() -> None:
+    """Records that wait here unread are not lost over the goodbye."""
+    line = Line()
+    client, server = line.ends
+    client.pause_reading()
+    server.write(b"x" * 100_000)
+    client.data_received(bytes(line.wires[1].waits))  # came with the read that was under way
+    line.wires[1].waits.clear()
+    client.write_eof()
+    line.deliver()
+    assert line.ears[1].ends == 1
+    server.write(b"y")
+    server.write_eof()
+    client.resume_reading()
+    await asyncio.sleep(0)
+    line.deliver()
+    assert line.ears[0].heard == b"x" * 100_000 + b"y"
+    assert line.ears[0].ends == 1
+
+
+async def test_one_that_is_cut_off_is_broken_and_not_ended() -> None:
+    line = Line()
+    client, server = line.ends
+    server.write(b"half of")
+    line.deliver()
+    assert not client.eof_received()
+    client.connection_lost(None)
+    ear = line.ears[0]
+    assert (ear.heard, ear.ends) == (b"half of", 0)
+    assert isinstance(ear.lost[0], ConnectionResetError)
+
+
+async def test_garbage_in_the_middle_breaks_it() -> None:
+    line = Line()
+    client, server = line.ends
+    server.write(b"fine")
+    line.deliver()
+    client.data_received(b"\x17\x03\x03\x00\x20" + b"\0" * 32)
+    client.connection_lost(None)
+    ear = line.ears[0]
+    assert (ear.heard, ear.ends) == (b"fine", 0)
+    assert isinstance(ear.lost[0], ssl.SSLError)
+
+
+async def test_nothing_is_written_after_the_end() -> None:
+    line = Line()
+    line.ends[0].write_eof()
+    line.ends[0].write_eof()
+    with pytest.raises(RuntimeError, match="after write_eof"):
+        line.ends[0].write(b"x")
+
+
+@pytest.mark.parametrize("size", [5, 200_000])
+async def test_what_came_before_there_was_a_protocol_is_carried(size: int) -> None:
+    """The peer's first bytes may come with the end of the handshake, and before the peer was checked."""
+    line = Line(carried=False)
+    client, server = line.ends
+    server.set_protocol(line.ears[1])
+    server.write(b"x" * size)
+    line.deliver()
+    assert not line.ears[0].heard
+    client.carry(line.ears[0])
+    assert line.ears[0].made is client
+    assert line.ears[0].heard == b"x" * size
+
+
+async def test_a_large_write_is_one_of_the_transports() -> None:
+    line = Line()
+    before = line.wires[1].writes
+    line.ends[1].write(b"x" * 100_000)
+    assert line.wires[1].writes == before + 1
+
+
+async def test_a_closed_one_knows_its_protocol_no_more() -> None:
+    """The two would else wait for the collector of cycles, and a busy proxy's memory grow meanwhile."""
+    line = Line()
+    client = line.ends[0]
+    assert client.get_protocol() is line.ears[0]
+    client.abort()
+    client.connection_lost(None)
+    assert client.get_protocol() is client
+    assert line.ears[0].lost == [None]
