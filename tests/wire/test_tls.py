@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from meshsdk.core.model import Phase
+from meshsdk.wire.pooling import Pooling
 from meshsdk.wire.security import PeerRejected, Security
 from tests.wire.callers import Pieces, at, called, failing, failing_read, get, within
 from tests.wire.scripted import Peer, Script, Server, answering, eventually, reply
@@ -125,6 +126,18 @@ async def test_a_reply_that_ends_with_its_connection_is_whole_if_tls_says_so(
     else:
         assert (await failing_read(ours, answer)).phase == Phase.REPLY_STARTED
     await ours.let_go(answer)
+
+
+@pytest.mark.parametrize(("pooling", "connections"), [(Pooling(keep_alive=0), 1), (Pooling(keep_secured=0), 2)])
+async def test_a_secured_connection_is_kept_for_its_own_time(
+    ours_with: Any, serve: Callable[..., Server], authority: Authority, pooling: Pooling, connections: int
+) -> None:
+    """The other end belongs to a mesh and keeps it for long; each new one costs both a handshake."""
+    server = serve(authority.serving(answering(reply(b"ok"), reply(b"ok"))))
+    ours = ours_with(secure=authority.trusting(), pooling=pooling)
+    for _ in range(2):
+        assert await called(ours, at(server), within(5)) == b"ok"
+    assert server.connections == connections
 
 
 async def test_a_warm_connection_is_used(ours_with: Any, serve: Callable[..., Server], authority: Authority) -> None:

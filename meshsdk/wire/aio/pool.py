@@ -262,7 +262,9 @@ class Pool(Owner):
         bound = asyncio.timeout(_none_if_inf(min(left, bounds.connect)))
         try:
             async with bound:
-                connection = await dial(self.endpoint, home.secure(self.endpoint, self.service), self._make)
+                security = home.secure(self.endpoint, self.service)
+                self._secured = security is not None
+                connection = await dial(self.endpoint, security, self._make)
         except TimeoutError as error:
             if not bound.expired():
                 return unconnected(error)  # the system's own patience ended
