@@ -42,7 +42,8 @@ test-compiled: .cache/compiled/stamp .cache/consul/usr/bin/consul $(SERVERS) $(C
 	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --reruns 2 -o pythonpath= \
 	  tests/core tests/wire tests/client tests/conformance tests/server tests/telemetry tests/sidecar tests/integration $(PYTEST)
 
-bench: .venv/bench.stamp .cache/consul/usr/bin/consul $(SERVERS) .cache/haproxy/haproxy
+# The sidecar is measured compiled, as its image is built.
+bench: .venv/bench.stamp .cache/compiled/stamp .cache/consul/usr/bin/consul $(SERVERS) .cache/haproxy/haproxy
 	$(BIN)/python benchmarks/client.py
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/propagation.py

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 import uvloop
@@ -21,7 +21,7 @@ LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
 class CancelledAtTheEnd(asyncio.Protocol):
-    """Stands for a connection whose bound is over in the same turn of the loop in which its handshake is done."""
+    """Stands for a connection whose bound is over in the same turn of the loop in which it is made."""
 
     def __init__(self) -> None:
         self.task = asyncio.current_task()
@@ -35,6 +35,16 @@ class CancelledAtTheEnd(asyncio.Protocol):
         self.transport.abort()
 
 
+class CancellingObject(ssl.SSLObject):
+    """The same for one whose handshake is done."""
+
+    tasks: ClassVar[list[asyncio.Task[Any]]] = []
+
+    def do_handshake(self) -> None:
+        super().do_handshake()
+        self.tasks.pop().cancel()
+
+
 @pytest.mark.parametrize("secured", [False, True])
 @pytest.mark.parametrize("loop", LOOPS)
 def test_its_descriptor_may_be_used_again_at_once(
@@ -46,10 +56,13 @@ def test_its_descriptor_may_be_used_again_at_once(
     # As the mesh's servers do, TLS 1.2 sends no tickets behind its handshake, which would end the goodbye at once.
     secure = authority.trusting(version=ssl.TLSVersion.TLSv1_2)
     security = secure(at(server), "payments") if secured else None
+    if security is not None:
+        security.context.sslobject_class = CancellingObject
 
     async def main() -> None:
         running = asyncio.get_running_loop()
         given_up = asyncio.create_task(dial(at(server), security, lambda: cast("Connection", CancelledAtTheEnd())))
+        CancellingObject.tasks[:] = [given_up]
         with pytest.raises(asyncio.CancelledError):
             await given_up
         found = [socket.socket() for _ in range(20)]  # among their numbers is the one before
