@@ -45,7 +45,7 @@ class Attempt:
     status: int | None = None
     open: bool = True
 
-    def __init__(  # noqa: PLR0917
+    def __init__(  # noqa: PLR0917 - written out to be compiled (decision 15)
         self,
         number: int,
         endpoint: Endpoint,

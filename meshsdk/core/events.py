@@ -61,7 +61,7 @@ class CallEnded(Value):
     access_log: str
     answered: str = ""
 
-    def __init__(  # noqa: PLR0917
+    def __init__(  # noqa: PLR0917 - written out to be compiled (decision 15)
         self,
         service: str,
         call: Call,

@@ -84,7 +84,7 @@ class Call(Value):
     deadline: float | None = None
     traceparent: bytes = b""
 
-    def __init__(  # noqa: PLR0917
+    def __init__(  # noqa: PLR0917 - written out to be compiled (decision 15)
         self,
         method: str,
         path: str = "/",

@@ -15,10 +15,7 @@ class RequestStarted(Value):
 
     method: str
 
-    def __init__(
-        self,
-        method: str,
-    ) -> None:
+    def __init__(self, method: str) -> None:
         self.method = method
 
 
@@ -61,7 +58,7 @@ class RequestEnded(Value):
     reason: str = ""
     audited: str = ""
 
-    def __init__(  # noqa: PLR0917
+    def __init__(  # noqa: PLR0917 - written out to be compiled (decision 15)
         self,
         method: str,
         path: str,

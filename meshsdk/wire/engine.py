@@ -63,7 +63,7 @@ class Bounds:
     pool: float = math.inf
     max_connections: int = 0
 
-    def __init__(  # noqa: PLR0917
+    def __init__(  # noqa: PLR0917 - written out to be compiled (decision 15)
         self,
         deadline: float = math.inf,
         body_deadline: float = math.inf,

@@ -74,7 +74,6 @@ class Worker:
         self._identity = Identity(self._provider, beside) if begin.identity else None
         self._services = PushedServices(link.send, begin.workers, self._sink, begin.idle)
         self._securing = Securing(self._identity, self._services.peek, begin.first_wait)
-        self._domain = ""
         self._keys = PushedKeys(link.send)
         self._tokens = Tokens(beside, source=self._keys.source)
         self._beside: Any = None
@@ -204,10 +203,7 @@ class Worker:
             self.over.set()
 
     def _trust_domain(self) -> str:
-        """Our own; the last known one once our certificate has expired: kept connections go on."""
-        if self._identity is not None and (material := self._identity.material) is not None:
-            self._domain = material.trust_domain
-        return self._domain
+        return "" if self._identity is None else self._identity.trust_domain
 
     def _own_id(self) -> str:
         material = None if self._identity is None else self._identity.material

@@ -231,8 +231,45 @@ async def test_what_came_before_there_was_a_protocol_is_carried(size: int) -> No
     line.deliver()
     assert not line.ears[0].heard
     client.carry(line.ears[0])
+    line.deliver()
     assert line.ears[0].made is client
     assert line.ears[0].heard == b"x" * size
+
+
+async def test_an_end_that_comes_before_there_is_a_protocol_waits_for_it() -> None:
+    """A server may answer and close before the caller has looked at its certificate."""
+    line = Line(carried=False)
+    client, server = line.ends
+    assert line.wires[0].paused, "what comes now, and its end, has nobody to go to"
+    server.set_protocol(line.ears[1])
+    server.write(b"bye")
+    server.close()
+    client.carry(line.ears[0])
+    line.deliver()
+    assert (line.ears[0].heard, line.ears[0].ends) == (b"bye", 1)
+
+
+@pytest.mark.parametrize("why", [None, BrokenPipeError("gone")])
+async def test_one_lost_before_there_was_a_protocol_fails_who_waits(why: Exception | None) -> None:
+    client = Line(carried=False).ends[0]
+    client.connection_lost(why)
+    with pytest.raises(type(why) if why else ConnectionResetError):
+        await client.shaken()
+
+
+async def test_a_protocol_may_stop_reading_as_it_begins() -> None:
+    line = Line(carried=False)
+    client, server = line.ends
+    server.carry(line.ears[1])
+    server.write(b"early")
+    ear = line.ears[0]
+    ear.connection_made = lambda transport: transport.pause_reading()  # type: ignore[method-assign,attr-defined]
+    client.carry(ear)
+    line.deliver()
+    assert not ear.heard
+    client.resume_reading()
+    line.deliver()
+    assert ear.heard == b"early"
 
 
 async def test_a_large_write_is_one_of_the_transports() -> None:

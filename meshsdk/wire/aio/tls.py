@@ -8,7 +8,9 @@ Rule 1  Whoever closes says so first; a connection that ends without is broken, 
 Rule 2  Nothing is kept here: records are written as they are made, and read as they come, so that the buffers below
         are all there are. OpenSSL's never shrink: so it is given little at a time, and a connection that has carried
         large bodies keeps some 110 KB. (uvloop's TLS keeps up to 0.8 MB, asyncio's 0.5.)
-Rule 3  A read that finds nothing costs as much as one that finds a record: there is none when all of the bytes that
+Rule 3  Between the handshake and the protocol that it was made for nothing is read: its end, too, waits for the one
+        who has to be told.
+Rule 4  A read that finds nothing costs as much as one that finds a record: there is none when all of the bytes that
         came were taken.
 """
 
@@ -109,6 +111,8 @@ class Secured(asyncio.Transport):
             # Each knows the other: the two would wait for the collector of cycles.
             protocol, self._protocol = self._protocol, None
             protocol.connection_lost(error)
+        else:
+            self._error = error or ConnectionResetError("the peer closed the connection after the handshake")
 
     # --- the handshake --------------------------------------------------------------------------------
 
@@ -125,7 +129,10 @@ class Secured(asyncio.Transport):
         else:
             self._flush()
             self._tell(None)
-            self._read()
+            if self._protocol is None:
+                self.pause_reading()  # rule 3
+            else:
+                self._read()
 
     async def shaken(self) -> None:
         """Wait until the handshake is done; raises OSError, of which ssl.SSLError is one, where it never will be."""
@@ -149,6 +156,9 @@ class Secured(asyncio.Transport):
     def carry(self, protocol: asyncio.BaseProtocol) -> None:
         """Be the transport of `protocol` from now on, as if a connection had just been made."""
         self.set_protocol(protocol)
+        if self._paused and not self.is_closing():
+            self._paused = False
+            self.transport.resume_reading()
         protocol.connection_made(self)
         self._read()
 

@@ -109,9 +109,7 @@ class _Entering(Secured):
         if error is not None:
             log.debug("%s: the TLS handshake failed: %s", self._address, error)
         elif not self.is_closing():
-            guest = self._entrance.make()
-            self.set_protocol(guest)
-            guest.connection_made(self)
+            self.carry(self._entrance.make())
 
     def _forget(self) -> None:
         self._entrance.shaking.pop(self, None)
