@@ -288,3 +288,26 @@ async def test_a_closed_one_knows_its_protocol_no_more() -> None:
     client.connection_lost(None)
     assert client.get_protocol() is client
     assert line.ears[0].lost == [None]
+
+
+@pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n", b"\x16\x03\x01\xff\xff"])
+async def test_what_is_no_record_is_refused_at_once(data: bytes) -> None:
+    """It is not waited for what its length would be."""
+    told: list[Exception | None] = []
+    server = Secured(SERVER, ready=told.append, server_side=True)
+    server.connection_made(Wire())
+    server.data_received(data)
+    assert isinstance(told[0], ssl.SSLError)
+
+
+async def test_half_a_record_waits_for_its_other_half() -> None:
+    line = Line()
+    client, server = line.ends
+    server.write(b"x")
+    record = bytes(line.wires[1].waits)
+    for size in (1, 3, 2):  # within its head, too
+        client.data_received(record[:size])
+        record = record[size:]
+        assert not line.ears[0].heard
+    client.data_received(record)
+    assert line.ears[0].heard == b"x"
