@@ -117,8 +117,9 @@ def load(overrides: Mapping[str, Any], environ: Mapping[str, str] | None = None)
             mistakes.append(f"{name}: no such setting; known ones are {', '.join(sorted(_FIELDS))}")
         elif value is not None:
             values[name] = _argument(name, value)
-    values.setdefault("state_dir", _default_dir(found, "XDG_CACHE_HOME", "state"))
-    values.setdefault("runtime_dir", _default_dir(found, "XDG_RUNTIME_DIR", "run"))
+    for name, variable, leaf in (("state_dir", "XDG_CACHE_HOME", "state"), ("runtime_dir", "XDG_RUNTIME_DIR", "run")):
+        if name not in values:
+            values[name] = _default_dir(found, variable, leaf)
     mistakes += _mistakes(values)
     if mistakes:
         raise ConfigError("; ".join(mistakes))

@@ -13,7 +13,6 @@ import contextlib
 import logging
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,8 +36,10 @@ def problem_with(folder: Path) -> str:
         for above in folder.resolve().parents:
             if wrong := _unsafe_above(above):
                 return wrong
-        with tempfile.TemporaryFile(dir=folder):
-            return ""
+        descriptor, beside = _beside(folder, "problem")
+        os.close(descriptor)
+        os.unlink(beside)
+        return ""
     except OSError as error:
         return f"{folder}: {error.strerror or error}"
 
@@ -110,7 +111,7 @@ def _content(path: Path) -> tuple[bytes, float]:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.")  # 0600 from its first moment
+    descriptor, beside = _beside(path.parent, path.stem)
     try:
         with open(descriptor, "wb") as file:
             file.write(content)
@@ -122,6 +123,12 @@ def _replace(path: Path, content: bytes) -> None:
             os.unlink(beside)
         raise
     _flush_folder(path.parent)
+
+
+def _beside(folder: Path, stem: str) -> tuple[int, Path]:
+    """Create a file that nobody else has, 0600 from its first moment. (`tempfile` loads 0.6 MB into every sidecar.)"""
+    path = folder / f".{stem}.{os.urandom(8).hex()}"
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600), path
 
 
 def _flush_folder(folder: Path) -> None:

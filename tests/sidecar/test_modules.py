@@ -41,6 +41,7 @@ ABSENT = {
     "requests",
     "rich",
     "starlette",
+    "tempfile",
     "trio",
     "typer",
     "urllib3",
