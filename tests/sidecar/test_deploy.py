@@ -14,6 +14,8 @@ import yaml
 
 from meshsdk.config import load as settings
 from meshsdk_sidecar.file import load
+from meshsdk_sidecar.gateway.file import load as load_gateway
+from tests.sidecar.gateway.issuing import Issuer
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "sidecar" / "deploy"
@@ -48,16 +50,18 @@ def known(found: dict[str, object], names: str, where: str) -> None:
 
 UNIT = {
     "Unit": "Description Documentation Wants After",
-    "Service": "Type NotifyAccess EnvironmentFile Environment ExecStart Restart RestartSec KillMode TimeoutStopSec "
-    "DynamicUser StateDirectory RuntimeDirectory LimitNOFILE NoNewPrivileges PrivateTmp ProtectSystem ProtectHome "
-    "CapabilityBoundingSet RestrictAddressFamilies",
+    "Service": "Type NotifyAccess EnvironmentFile Environment ExecStart ExecReload Restart RestartSec KillMode "
+    "TimeoutStopSec DynamicUser SupplementaryGroups StateDirectory RuntimeDirectory LimitNOFILE NoNewPrivileges "
+    "PrivateTmp ProtectSystem ProtectHome AmbientCapabilities CapabilityBoundingSet RestrictAddressFamilies",
     "Install": "WantedBy",
 }
+UNITS = ["meshsdk@.service", "meshsdk-gateway.service"]
 
 
-def unit() -> dict[str, dict[str, str]]:
+def unit(name: str) -> dict[str, str]:
+    """What stands under [Service]; that the rest is known is asserted on the way."""
     sections: dict[str, dict[str, str]] = {}
-    for line in text("meshsdk@.service").splitlines():
+    for line in text(name).splitlines():
         if line.startswith("["):
             section = sections.setdefault(line.strip("[]"), {})
         elif line and not line.startswith("#"):
@@ -65,33 +69,62 @@ def unit() -> dict[str, dict[str, str]]:
             assert mark, line
             assert key not in section, f"{key} twice"
             section[key] = value
-    return sections
+    assert sections.keys() == UNIT.keys()
+    for section_name, names in UNIT.items():
+        known(sections[section_name], names, section_name)
+    return sections["Service"]
 
 
-def test_the_unit_gives_the_drain_its_time(tmp_path):
-    found = unit()
-    assert found.keys() == UNIT.keys()
-    for section, names in UNIT.items():
-        known(found[section], names, section)
-    service = found["Service"]
-    assert seconds(service["TimeoutStopSec"]) > time_to_end(tmp_path, text("sidecar.yaml"))
-    assert service["KillMode"] == "mixed", "the app is the sidecar's to tell"
-    assert (service["Type"], service["NotifyAccess"]) == ("notify", "main")
-    program, *words = shlex.split(service["ExecStart"])
+def run_by(command: str) -> list[str]:
+    program, *words = shlex.split(command)
     assert program.startswith("/"), "systemd wants the whole path"
-    assert words == ["sidecar", "-c", "/etc/meshsdk/%i.yaml", "--exec", "--", "$APP"]
+    return words
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_a_unit_is_ready_when_its_process_says_so_and_has_folders_of_its_own(name):
+    service = unit(name)
+    assert service["KillMode"] == "mixed", "what it has started is its own to tell"
+    assert (service["Type"], service["NotifyAccess"]) == ("notify", "main")
     folders = dict(each.split("=") for each in service["Environment"].split())
     assert folders["MESH_STATE_DIR"] == f"%S/{service['StateDirectory']}"
     assert folders["MESH_RUNTIME_DIR"] == f"%t/{service['RuntimeDirectory']}"
 
 
-def test_systemd_takes_the_unit_where_it_is_installed(tmp_path):
-    """Elsewhere the test above has said what can be said without it."""
+def test_the_sidecars_unit_gives_the_drain_its_time(tmp_path):
+    service = unit("meshsdk@.service")
+    assert seconds(service["TimeoutStopSec"]) > time_to_end(tmp_path, text("sidecar.yaml"))
+    assert run_by(service["ExecStart"]) == ["sidecar", "-c", "/etc/meshsdk/%i.yaml", "--exec", "--", "$APP"]
+
+
+def test_the_gateways_unit_gives_the_drain_its_time_and_may_listen(tmp_path):
+    file = tmp_path / "gateway.yaml"
+    Issuer(tmp_path).issue("shop", "shop.example.com")
+    file.write_text(re.sub(r"/etc/ssl/(certs|private)", str(tmp_path), text("gateway.yaml")))
+    found = load_gateway(file)
+    service = unit("meshsdk-gateway.service")
+    assert seconds(service["TimeoutStopSec"]) > found.drain.wait + found.drain.timeout
+    ports = {found.listeners.https.port, found.listeners.http.port}
+    assert ports == {443, 80}
+    assert service["AmbientCapabilities"] == service["CapabilityBoundingSet"] == "CAP_NET_BIND_SERVICE"
+
+
+def test_a_reload_of_the_gateways_unit_replaces_what_was_started(tmp_path):
+    service = unit("meshsdk-gateway.service")
+    started = run_by(service["ExecStart"])
+    assert started == ["gateway", "-c", "/etc/meshsdk/gateway.yaml"]
+    assert run_by(service["ExecReload"]) == ["-c", f"exec {service['ExecStart']} --replace &"]
+    subprocess.run(["/bin/sh", "-n", "-c", run_by(service["ExecReload"])[1]], check=True)
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_systemd_takes_a_unit_where_it_is_installed(tmp_path, name):
+    """Elsewhere the tests above have said what can be said without it."""
     verifier = shutil.which("systemd-analyze")
     if verifier is None:
         return
-    copy = tmp_path / "meshsdk@legacy.service"
-    copy.write_text(text("meshsdk@.service").replace("/opt/meshsdk/bin/meshsdk", shutil.which("env")))
+    copy = tmp_path / name.replace("@", "@legacy")
+    copy.write_text(text(name).replace("/opt/meshsdk/bin/meshsdk", shutil.which("env")))
     done = subprocess.run([verifier, "verify", "--man=no", str(copy)], capture_output=True, text=True, check=False)
     about = [line for line in done.stderr.splitlines() if "meshsdk" in line]
     assert not about, about
@@ -268,6 +301,6 @@ def test_kubernetes_volumes_and_the_drain_hook_fit_the_image():
 
 
 def test_the_readme_names_every_file():
-    assert {*re.findall(r"`([\w@.]+)`", text("README.md"))} >= {
+    assert {*re.findall(r"`([\w@.-]+)`", text("README.md"))} >= {
         each.name for each in DEPLOY.iterdir() if each.name != "README.md"
     }
