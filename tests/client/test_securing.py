@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 
 from meshsdk.core.model import Endpoint
 from meshsdk.identity.securing import TLS_META, Securing
+from meshsdk.policy.effective import DEFAULTS
 from meshsdk.wire.security import PeerRejected, Security
+from tests.core.world import World
 
 OURS = Security(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), "payments")
 
@@ -31,7 +34,7 @@ class Identity:
 
 
 def securing(mode: str, state: str | None) -> Securing:
-    cluster: Any = SimpleNamespace(plan=SimpleNamespace(tls=mode))
+    cluster = World(replace(DEFAULTS, tls=mode)).cluster
     identity: Any = Identity(state) if state else None
     return Securing(identity, {"payments": cluster}.get)
 
