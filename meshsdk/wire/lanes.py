@@ -71,15 +71,19 @@ class Lanes(Generic[C, G]):
         self._swept_at = 0.0
 
     def enter(self, endpoint: Endpoint, limit: int, now: float, service: str = "") -> Lane[C, G]:
-        """The lane for a send to `endpoint` of `service`; to be left. A new limit takes a new lane."""
+        """The lane for a send to `endpoint` of `service`; to be left. Another limit takes another, and what is idle."""
         key = (endpoint.address, endpoint.port, service)
         with self._lock:
             if now - self._swept_at > _SWEEP_EVERY:
                 self._sweep(now)
             lane = self._lanes.get(key)
             if lane is None or lane.limit != limit:
-                self._drop(key)
-                self._lanes[key] = lane = Lane(endpoint, limit, self._gate(limit) if limit else None)
+                before = lane
+                lane = Lane(endpoint, limit, self._gate(limit) if limit else None)
+                if before is not None:
+                    _inherit(lane, before)
+                    self._drop(key)
+                self._lanes[key] = lane
             lane.endpoint = endpoint  # what it says of itself may be new
             lane.users += 1
             lane.used_at = now
@@ -168,3 +172,11 @@ class Lanes(Generic[C, G]):
     def _spend(self, lane: Lane[C, G], connection: C) -> None:
         lane.open.discard(connection)
         self._spent.append(connection)
+
+
+def _inherit(lane: Lane[C, G], before: Lane[C, G]) -> None:
+    """Take over as many idle connections as are allowed, the newest."""
+    lane.idle = before.idle[-lane.limit :]  # all of them for 0, which is no limit
+    lane.open.update(lane.idle)
+    before.open.difference_update(lane.idle)
+    del before.idle[-lane.limit :]

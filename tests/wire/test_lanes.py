@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
@@ -67,6 +68,21 @@ def test_the_gate_is_made_for_the_limit() -> None:
     lanes: Lanes[Fake, int] = Lanes(int)
     assert send(lanes, limit=3)[0].gate == 3
     assert send(lanes, limit=0)[0].gate is None
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(0, 3), (2, 2), (5, 3)])
+def test_another_limit_keeps_the_newest_idle_connections_that_it_allows(limit: int, kept: int) -> None:
+    lanes: Lanes[Fake, int] = Lanes(int)
+    sent = [send(lanes, limit=4) for _ in range(4)]
+    connections = [connection for _, connection in sent]
+    for each in sent[:3]:
+        end(lanes, *each)
+    lane, connection = send(lanes, limit=limit)
+    assert connection is connections[2]
+    assert close_spent(lanes) == connections[: 3 - kept]
+    assert lane.open == set(connections[3 - kept : 3])
+    end(lanes, *sent[3])
+    assert close_spent(lanes) == [connections[3]], "its lane is no more"
 
 
 def test_idle_connections_are_looked_at_twice_a_minute() -> None:

@@ -98,3 +98,44 @@ async def test_too_many_wait(ours_with: Any, serve: Callable[..., Server]) -> No
     assert "wait for a connection" in failure.detail
     await asyncio.gather(*sends)
     assert server.connections <= 3
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(0, 3), (5, 3), (1, 1)])
+async def test_another_limit_keeps_the_connections_that_it_allows(
+    ours: Any, serve: Callable[..., Server], limit: int, kept: int
+) -> None:
+    server = serve(answering())
+    await ours.warm(at(server), 3, within(5, max_connections=3))
+    await asyncio.to_thread(eventually, lambda: server.connections == 3)
+    await asyncio.sleep(0.05)
+    assert await called(ours, at(server), within(5, max_connections=limit)) == b"ok"
+    await asyncio.to_thread(eventually, lambda: server.open_connections == kept)
+    assert server.connections == 3
+
+
+def _when_told(peer: Peer) -> None:
+    while peer.request() is not None:
+        peer.server.go_on.wait(5)
+        peer.send(reply(b"ok"))
+
+
+async def test_who_waits_may_open_one_where_more_are_allowed(ours: Any, serve: Callable[..., Server]) -> None:
+    if not hasattr(ours, "loop"):
+        return  # a thread waits at the gate it came to
+    server = serve(_when_told)
+    sends = [asyncio.create_task(called(ours, at(server), within(5, max_connections=1))) for _ in range(2)]
+    await asyncio.to_thread(eventually, lambda: server.connections == 1)
+    sends.append(asyncio.create_task(called(ours, at(server), within(5, max_connections=3))))
+    await asyncio.to_thread(eventually, lambda: server.connections == 3)
+    server.go_on.set()
+    assert await asyncio.gather(*sends) == [b"ok"] * 3
+
+
+async def test_what_is_too_much_closes_when_it_is_free(ours: Any, serve: Callable[..., Server]) -> None:
+    server = serve(_when_told)
+    sends = [asyncio.create_task(called(ours, at(server), within(5))) for _ in range(3)]
+    await asyncio.to_thread(eventually, lambda: server.connections == 3)
+    server.go_on.set()
+    last = asyncio.create_task(called(ours, at(server), within(5, max_connections=1)))
+    assert await asyncio.gather(*sends, last) == [b"ok"] * 4
+    await asyncio.to_thread(eventually, lambda: server.open_connections <= 1)

@@ -3,7 +3,8 @@
 Rule 1  A send takes the newest idle connection, or waits: for the first that comes free, or for one opened on its
         behalf as long as there are fewer than allowed. Whichever is first serves it; the other is kept idle.
 Rule 2  Waiting sends are served in their order, and each is either granted a connection or refused, once.
-Rule 3  A pool that is retired keeps nothing: a connection of it closes when its send ends.
+Rule 3  Another limit closes no connection that it allows: a policy that changes costs no handshakes.
+Rule 4  A pool that is retired keeps nothing: a connection of it closes when its send ends.
 """
 
 from __future__ import annotations
@@ -139,11 +140,24 @@ class Pool(Owner):
                 return
             self._dial(None, bounds)
 
+    def allow(self, limit: int) -> None:
+        """So many connections from now on: those beyond close as soon as they are free, and who waits may open more."""
+        self.limit = limit
+        while self._idle and self._crowded:
+            self._idle.pop(0).close()
+        for waiter in tuple(self._waiting):
+            if not waiter.dialing:
+                self._dial_for(waiter)
+
+    @property
+    def _crowded(self) -> bool:
+        return 0 < self.limit < len(self._open)
+
     def release(self, connection: Connection) -> None:
         """A connection is free: the next waiter's, or idle."""
         now = self._home.clock()
         connection.idle_since = now
-        if now - connection.opened >= self._home.pooling.max_age:
+        if now - connection.opened >= self._home.pooling.max_age or self._crowded:
             connection.close()
         elif self._waiting:
             self._grant(self._waiting[0], connection)
@@ -296,13 +310,13 @@ class Pools:
         self._sweeping: asyncio.TimerHandle | None = None
 
     def pool(self, endpoint: Endpoint, limit: int, service: str = "") -> Pool:
-        """The pool of an endpoint. A new limit takes a new pool."""
+        """The pool of an endpoint."""
         key = (endpoint.address, endpoint.port, service)
         pool = self._pools.get(key)
-        if pool is None or pool.limit != limit:
-            if pool is not None:
-                pool.retire()
+        if pool is None:
             self._pools[key] = pool = Pool(self, endpoint, limit, service)
+        elif pool.limit != limit:
+            pool.allow(limit)
         pool.endpoint = endpoint  # what it says of itself may be new
         return pool
 
