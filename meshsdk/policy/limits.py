@@ -36,8 +36,8 @@ class Limits(Section):
         _count,
         256,
         """Connections to one instance; `0` is no limit. 256 stays below the usual 1024 file descriptors of a process
-        with a few destinations, and below what gunicorn or uvicorn accept in their backlog (2048). Changing it closes no
-        connection that it allows.""",
+        with a few destinations, and below what gunicorn or uvicorn accept in their backlog (2048). Changing it closes
+        no connection that it allows.""",
     )
 
     def plan(self) -> core.Limits:
