@@ -37,7 +37,7 @@ class Limits(Section):
         256,
         """Connections to one instance; `0` is no limit. 256 stays below the usual 1024 file descriptors of a process
         with a few destinations, and below what gunicorn or uvicorn accept in their backlog (2048). Changing it closes
-        no connection that it allows.""",
+        no connection that it allows; calls under way then finish on top of it.""",
     )
 
     def plan(self) -> core.Limits:

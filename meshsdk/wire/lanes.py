@@ -3,7 +3,9 @@
 Rule 1  A send enters the endpoint's lane, passes its gate (as many at once as connections are allowed), takes the
         newest idle connection or opens one, and leaves by the same steps backwards, whatever happened.
 Rule 2  As an idle connection is always used before one is opened, passing the gate bounds the idle ones too.
-Rule 3  A lane that is retired keeps nothing: a connection of it is closed when its send leaves.
+Rule 3  Another limit makes another gate, and closes no connection that it allows: the lane has an heir, which takes all
+        of them over. Sends stay at the gate that they came to, so that those under way may come on top of the limit.
+Rule 4  A lane that is retired keeps nothing: a connection of it is closed when its send leaves.
 Shared by both colours of an engine. httpcore's own pools are not used: they never again offer a connection whose send
 was cancelled between its assignment and its first byte, and each send costs a scan of all connections.
 """
@@ -47,6 +49,7 @@ class Lane(Generic[C, G]):
         open: every connection, in use or idle.
         idle: those that nobody uses, the newest last.
         users: sends that have entered and not left.
+        heir: the lane that has its connections now, and in whose place it is used.
     """
 
     endpoint: Endpoint
@@ -57,6 +60,12 @@ class Lane(Generic[C, G]):
     users: int = 0
     used_at: float = 0.0
     retired: bool = False
+    heir: Lane[C, G] | None = None
+
+    @property
+    def above_limit(self) -> bool:
+        """More are open than allowed."""
+        return 0 < self.limit < len(self.open)
 
 
 class Lanes(Generic[C, G]):
@@ -71,7 +80,7 @@ class Lanes(Generic[C, G]):
         self._swept_at = 0.0
 
     def enter(self, endpoint: Endpoint, limit: int, now: float, service: str = "") -> Lane[C, G]:
-        """The lane for a send to `endpoint` of `service`; to be left. Another limit takes another, and what is idle."""
+        """The lane for a send to `endpoint` of `service`; to be left."""
         key = (endpoint.address, endpoint.port, service)
         with self._lock:
             if now - self._swept_at > _SWEEP_EVERY:
@@ -81,8 +90,7 @@ class Lanes(Generic[C, G]):
                 before = lane
                 lane = Lane(endpoint, limit, self._gate(limit) if limit else None)
                 if before is not None:
-                    _inherit(lane, before)
-                    self._drop(key)
+                    self._inherit(lane, before)
                 self._lanes[key] = lane
             lane.endpoint = endpoint  # what it says of itself may be new
             lane.users += 1
@@ -92,6 +100,7 @@ class Lanes(Generic[C, G]):
     def reuse(self, lane: Lane[C, G]) -> C | None:
         """The newest idle connection that is still good."""
         with self._lock:
+            lane = _now(lane)
             while lane.idle:
                 connection = lane.idle.pop()
                 good = False
@@ -107,12 +116,13 @@ class Lanes(Generic[C, G]):
     def opened(self, lane: Lane[C, G], connection: C) -> None:
         """Note a connection that is about to be opened."""
         with self._lock:
-            lane.open.add(connection)
+            _now(lane).open.add(connection)
 
     def let_go(self, lane: Lane[C, G], connection: C, good: bool) -> None:
         """A send is done with `connection`, which may carry another one or not."""
         with self._lock:
-            if good and not lane.retired:
+            lane = _now(lane)
+            if good and not (lane.retired or lane.above_limit):
                 lane.idle.append(connection)
             else:
                 self._spend(lane, connection)
@@ -169,14 +179,20 @@ class Lanes(Generic[C, G]):
         if lane.open:
             self._retired.add(lane)
 
+    def _inherit(self, lane: Lane[C, G], before: Lane[C, G]) -> None:
+        """Have `lane` take over from the one `before`; the oldest of what is idle goes where it is too much."""
+        lane.open, lane.idle = before.open, before.idle
+        before.open, before.idle, before.heir = set(), [], lane
+        while lane.idle and lane.above_limit:
+            self._spend(lane, lane.idle.pop(0))
+
     def _spend(self, lane: Lane[C, G], connection: C) -> None:
         lane.open.discard(connection)
         self._spent.append(connection)
 
 
-def _inherit(lane: Lane[C, G], before: Lane[C, G]) -> None:
-    """Take over as many idle connections as are allowed, the newest."""
-    lane.idle = before.idle[-lane.limit :]  # all of them for 0, which is no limit
-    lane.open.update(lane.idle)
-    before.open.difference_update(lane.idle)
-    del before.idle[-lane.limit :]
+def _now(lane: Lane[C, G]) -> Lane[C, G]:
+    """The lane that is used in its place."""
+    while lane.heir is not None:
+        lane = lane.heir
+    return lane

@@ -70,19 +70,41 @@ def test_the_gate_is_made_for_the_limit() -> None:
     assert send(lanes, limit=0)[0].gate is None
 
 
-@pytest.mark.parametrize(("limit", "kept"), [(0, 3), (2, 2), (5, 3)])
-def test_another_limit_keeps_the_newest_idle_connections_that_it_allows(limit: int, kept: int) -> None:
+@pytest.mark.parametrize(("limit", "kept"), [(0, 4), (2, 2), (4, 4), (5, 4)])
+def test_another_limit_keeps_the_connections_that_it_allows_the_newest_of_the_idle(limit: int, kept: int) -> None:
     lanes: Lanes[Fake, int] = Lanes(int)
-    sent = [send(lanes, limit=4) for _ in range(4)]
+    sent = [send(lanes, limit=6) for _ in range(4)]
     connections = [connection for _, connection in sent]
     for each in sent[:3]:
         end(lanes, *each)
-    lane, connection = send(lanes, limit=limit)
-    assert connection is connections[2]
-    assert close_spent(lanes) == connections[: 3 - kept]
-    assert lane.open == set(connections[3 - kept : 3])
+    assert send(lanes, limit=limit)[1] is connections[2]
+    assert close_spent(lanes) == connections[: 4 - kept]
     end(lanes, *sent[3])
-    assert close_spent(lanes) == [connections[3]], "its lane is no more"
+    assert close_spent(lanes) == []
+    assert send(lanes, limit=limit)[1] is connections[3]
+
+
+def test_what_was_in_use_and_is_too_much_closes_when_it_is_free() -> None:
+    lanes: Lanes[Fake, int] = Lanes(int)
+    sent = [send(lanes, limit=4) for _ in range(3)]
+    lane = lanes.enter(endpoint(1), 2, 0.0)
+    for each in sent:
+        end(lanes, *each)
+    assert close_spent(lanes) == [sent[0][1]]
+    assert lane.idle == [sent[1][1], sent[2][1]]
+
+
+def test_who_waited_at_the_gate_before_takes_what_is_idle_now() -> None:
+    lanes: Lanes[Fake, int] = Lanes(int)
+    first, waiting = send(lanes, limit=1), lanes.enter(endpoint(1), 1, 0.0)
+    lanes.leave(lanes.enter(endpoint(1), 2, 0.0))
+    end(lanes, *first)
+    last = lanes.enter(endpoint(1), 3, 0.0)
+    assert lanes.reuse(waiting) is first[1]
+    lanes.retire([endpoint(1)])
+    end(lanes, waiting, first[1])
+    assert close_spent(lanes) == [first[1]]
+    assert not last.open
 
 
 def test_idle_connections_are_looked_at_twice_a_minute() -> None:
@@ -166,6 +188,7 @@ class Traffic(RuleBasedStateMachine):
         living = {c for lane in self.lanes._lanes.values() for c in lane.idle}
         assert self.made == {c for c in self.made if c.closed} | living | self.used
         assert not {c for c in self.used if c.closed}
+        assert set(self.lanes.inherited()) == living | self.used
 
 
 TestTraffic = Traffic.TestCase
