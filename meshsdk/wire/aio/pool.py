@@ -143,21 +143,21 @@ class Pool(Owner):
     def allow(self, limit: int) -> None:
         """So many connections from now on: those beyond close as soon as they are free, and who waits may open more."""
         self.limit = limit
-        while self._idle and self._crowded:
+        while self._idle and self._above_limit:
             self._idle.pop(0).close()
         for waiter in tuple(self._waiting):
             if not waiter.dialing:
                 self._dial_for(waiter)
 
     @property
-    def _crowded(self) -> bool:
+    def _above_limit(self) -> bool:
         return 0 < self.limit < len(self._open)
 
     def release(self, connection: Connection) -> None:
         """A connection is free: the next waiter's, or idle."""
         now = self._home.clock()
         connection.idle_since = now
-        if now - connection.opened >= self._home.pooling.max_age or self._crowded:
+        if now - connection.opened >= self._home.pooling.max_age or self._above_limit:
             connection.close()
         elif self._waiting:
             self._grant(self._waiting[0], connection)
