@@ -258,12 +258,15 @@ async def test_one_lost_before_there_was_a_protocol_fails_who_waits(why: Excepti
 
 
 async def test_a_protocol_may_stop_reading_as_it_begins() -> None:
+    class Hesitant(Ear):
+        def connection_made(self, transport: Any) -> None:
+            transport.pause_reading()
+
     line = Line(carried=False)
     client, server = line.ends
     server.carry(line.ears[1])
     server.write(b"early")
-    ear = line.ears[0]
-    ear.connection_made = lambda transport: transport.pause_reading()  # type: ignore[method-assign,attr-defined]
+    ear = Hesitant()
     client.carry(ear)
     line.deliver()
     assert not ear.heard

@@ -24,6 +24,7 @@ from typing import Any, cast
 __all__ = ["Secured"]
 
 # A record carries 16 KiB behind a head of 5 bytes, and its tag (RFC 8446, 5.1 and 5.2; 1.2 allows the largest of both).
+# The head begins with its kind (RFC 8446, B.1).
 _RECORD = 16 * 1024
 _HEAD = 5
 _LARGEST = _HEAD + _RECORD + 2048
@@ -154,9 +155,7 @@ class Secured(asyncio.Transport):
     def carry(self, protocol: asyncio.BaseProtocol) -> None:
         """Be the transport of `protocol` from now on, as if a connection had just been made."""
         self.set_protocol(protocol)
-        if self._paused and not self.is_closing():
-            self._paused = False
-            self.transport.resume_reading()
+        self._unpause()
         protocol.connection_made(self)
         self._read()
 
@@ -190,10 +189,15 @@ class Secured(asyncio.Transport):
 
     def resume_reading(self) -> None:
         """Read on."""
-        if self._paused and not self.is_closing():
-            self._paused = False
-            self.transport.resume_reading()
+        if self._unpause():
             asyncio.get_running_loop().call_soon(self._read)
+
+    def _unpause(self) -> bool:
+        if not self._paused or self.is_closing():
+            return False
+        self._paused = False
+        self.transport.resume_reading()
+        return True
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """As of the connection below."""
