@@ -26,6 +26,7 @@ Rule 3: the query is cut off, the case is kept, an absolute-form target is its p
 | `%c0%ae`, `%ff` | unclear | not UTF-8; old decoders take the first for a dot (CVE-2008-2938) |
 | `#…`, spaces, letters beyond ASCII | unclear | RFC 9112 has none in a target; Envoy's CVE-2021-32779 |
 | `*`, `host:443`, `ftp://…` | unclear | no path to compare |
+| `http://host\\@/a` | unclear | `urlsplit`, and so gunicorn, ends a host at slashes only, URL parsers of browsers at a backslash too |
 | more than 1,024 characters or 32 forms on the way | unclear | only where it is not one plain path; bounds what a request may cost |
 """  # noqa: E501 - a table's row is a line
 
@@ -38,7 +39,7 @@ from urllib.parse import quote
 __all__ = ["Paths", "check_path", "normal", "read", "spelled"]
 
 _PLAIN = re.compile(r"[\w.~!$&'()*+,=:@/-]*+", re.ASCII)  # RFC 3986 pchar and slash, without escapes and parameters
-_ABSOLUTE = re.compile(r"https?://[^/\\?#]+", re.IGNORECASE)
+_ABSOLUTE = re.compile(r"https?://[^/?#]+", re.IGNORECASE)
 _TARGET = re.compile(r"[!-~]*")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})|(%)|([\"\\<>^`{|}])")
 _RAW = re.compile(r"[\"\\<>^`{|}]")
@@ -123,6 +124,8 @@ def _from_absolute(path: str) -> str:
     host = _ABSOLUTE.match(path)
     if not host:
         raise ValueError("no path")
+    if "\\" in host[0]:
+        raise ValueError("a backslash in the host")
     return path[host.end() :] or "/"
 
 

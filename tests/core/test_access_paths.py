@@ -5,7 +5,7 @@ of that rule, and what an allow rule lets pass every chain of servers does; time
 from __future__ import annotations
 
 import re
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from hypothesis import example, given, settings
@@ -118,6 +118,17 @@ def test_what_an_allow_rule_lets_pass_all_servers_read_as_its_path(target, chain
         assert is_under(served(target, [*chain, "decodes"]), rule)
 
 
+@given(st.text("/.;%\\?#az09:@", max_size=20), TARGETS, st.sampled_from(RULES))
+@example("h\\@", "/admin/who", "/admin/*")
+@example("h\\", "/admin", "/admin")
+@settings(max_examples=300, deadline=None)
+def test_deny_matches_what_pythons_servers_read_in_absolute_form(host, path, rule):
+    """gunicorn and Werkzeug take a target apart with `urlsplit`."""
+    target = f"http://{host}{path}"
+    if is_under(unquote(urlsplit(target).path), rule):
+        assert not passes("deny", rule, target)
+
+
 @given(ANYTHING, st.sampled_from(RULES))
 def test_deny_never_matches_less_than_the_path_as_it_was_sent(target, rule):
     if is_under(target.partition("?")[0], rule):
@@ -181,6 +192,8 @@ def test_readings(target, readings):
         ("ftp://host/a", "no path"),
         ("http:///a", "no path"),
         ("admin", "no path"),
+        ("http://h\\@/admin", "backslash"),
+        ("https://h\\x/admin", "backslash"),
         ("//a" * 400, "characters"),
         ("//x/..;y/%2e%2f%5c/./a./..;/%2e", "ways"),
     ],
