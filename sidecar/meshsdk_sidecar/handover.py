@@ -68,6 +68,10 @@ class Handover:
         refusal: why nothing is handed over now; empty where it is.
         replaced: stops accepting and leaves Consul to the new process, whose number it is given; what is in flight is
             finished afterwards.
+
+    Attributes:
+        under_way: whether another process holds what is handed over, and has not given up; it stays so when `run` is
+            cancelled then.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Handover:
         self._listening = listening
         self._refusal = refusal
         self._replaced = replaced
+        self.under_way = False
         self._door = _listen(place)
         self._inode = place.stat().st_ino
 
@@ -96,6 +101,7 @@ class Handover:
                     if await self._serve(connection):
                         return
                 except (OSError, EOFError, TimeoutError, ValueError) as error:
+                    self.under_way = False
                     log.warning("a new process did not take over, this one goes on serving: %s", _words(error))
 
     def close(self) -> None:
@@ -117,6 +123,7 @@ class Handover:
         log.info("process %s asks for the listening sockets, to replace this one", asked.get("pid"))
         numbers = [one.fileno() for each in self._listening.values() for one in each]
         names = {name: len(each) for name, each in self._listening.items()}
+        self.under_way = True
         await _asend(connection, {"listening": names, "pid": os.getpid()})
         for parcel in _parcels(numbers):
             socket.send_fds(connection, [b"\0"], parcel)

@@ -122,9 +122,15 @@ class Lifecycle:
         self._workers = workers
         self._listening = listening
         self._before = before
+        self._handover: Handover | None = None
         self._pages: list[Admin] = []
         self._stop = asyncio.Event()
         self._drained: asyncio.Task[None] | None = None
+
+    @property
+    def shared(self) -> bool:
+        """Whether another process holds our sockets too: it serves in our place, or is about to."""
+        return self.replaced or (self._handover is not None and self._handover.under_way)
 
     async def run(self) -> int:
         """Serve until the end; return the exit code."""
@@ -229,7 +235,9 @@ class Lifecycle:
     def _open_handover(self, begun: AsyncExitStack) -> None:
         try:
             place = meeting_place(self._mesh.settings, self._file.meeting_port)
-            handover = Handover(place, self._listening, refusal=self._unmoved, replaced=self._be_replaced)
+            self._handover = handover = Handover(
+                place, self._listening, refusal=self._unmoved, replaced=self._be_replaced
+            )
         except (OSError, Alone) as error:
             log.warning("no new process can replace this one (meshsdk %s --replace): %s", self.kind, error)
             return

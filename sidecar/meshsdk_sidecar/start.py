@@ -62,13 +62,15 @@ def serve(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     before = _before(config, kind) if replace else None
     listening: sockets.Sockets = {}
+    file = _Ours(config.admin.socket)
     sole = before is None  # whether nobody else serves at our places
     try:
         listening = _listen(config, {} if before is None else before.held)
+        file.mark()
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             process = make(listening, before)
             code = runner.run(process.run())
-            sole = not process.replaced
+            sole = not process.shared
             return code
     except ConfigError as error:
         if before is None:
@@ -78,8 +80,31 @@ def serve(
         sockets.close(listening)
         if before is not None:
             before.close()
-        if config.admin.socket is not None and sole:
-            Path(config.admin.socket).unlink(missing_ok=True)
+        if sole:
+            file.remove()
+
+
+class _Ours:
+    """The file of a unix socket, which is ours from when we listen there until another process does."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._inode: int | None = None
+
+    def mark(self) -> None:
+        """We listen there."""
+        self._inode = self._now()
+
+    def remove(self) -> None:
+        """Nobody listens there; what stands there in its place, or stood there before, stays."""
+        if self._path is not None and self._inode is not None and self._inode == self._now():
+            Path(self._path).unlink(missing_ok=True)
+
+    def _now(self) -> int | None:
+        try:
+            return None if self._path is None else Path(self._path).stat().st_ino
+        except FileNotFoundError:
+            return None
 
 
 def _listen(config: F, held: sockets.Sockets) -> sockets.Sockets:

@@ -60,6 +60,24 @@ def test_the_last_process_leaves_consul_and_the_first_one_replaces_nobody(tmp_pa
             wait(lambda: "no sidecar of this instance runs" in log.read_text(), log)
 
 
+def test_one_that_is_told_to_end_before_the_new_one_is_ready_leaves_it_the_pages(tmp_path, dev_agent):
+    pages = tmp_path / "admin.sock"
+    with running(tmp_path, dev_agent.url, "name: legacy") as sidecar:
+        sidecar.until_ready()
+        file = tmp_path / "sidecar.yaml"
+        file.write_text(file.read_text().replace(f"admin: {{port: {sidecar.admin}}}", f"admin: {{socket: {pages}}}"))
+        with successor(tmp_path, dev_agent.url) as (second, log), socket.create_server(("127.0.0.1", 0)) as hole:
+            assert sidecar.process.wait(15) == 0
+            wait(lambda: pages.exists() and b'"ready": true' in asked(pages), log)
+            silent = f"http://127.0.0.1:{hole.getsockname()[1]}"
+            with successor(tmp_path, silent, "third.log", MESH_FIRST_WAIT="1") as (_, its_log):
+                wait(lambda: "asks for the listening sockets" in log.read_text(), log)
+                second.terminate()
+                assert second.wait(15) == 0
+                wait(lambda: "admin at" in its_log.read_text(), its_log)
+                assert b'"live": true' in asked(pages, "/live")
+
+
 def test_listeners_come_and_go_with_the_file_and_those_that_stay_are_handed_on(tmp_path, dev_agent):
     old, new = free_ports(2)
     pages = tmp_path / "admin.sock"
@@ -280,6 +298,26 @@ async def test_the_place_of_the_next_process_is_left_to_it(tmp_path):
     assert not place.exists()
 
 
+async def test_what_another_holds_is_known_when_we_end(tmp_path):
+    place = tmp_path / "handover.sock"
+    handover = Handover(place, {}, refusal=str, replaced=asyncio.sleep)
+    task = asyncio.create_task(handover.run())
+    assert not handover.under_way
+    before = await asyncio.to_thread(Predecessor.find, place)
+    assert before is not None
+    assert handover.under_way
+    before.close()
+    while handover.under_way:  # noqa: ASYNC110 - until it is noticed that it gave up
+        await asyncio.sleep(0)
+    before = await asyncio.to_thread(Predecessor.find, place)
+    task.cancel()
+    await asyncio.wait({task})
+    handover.close()
+    assert handover.under_way
+    assert before is not None
+    before.close()
+
+
 # --- means ------------------------------------------------------------------------------------------------
 
 
@@ -305,9 +343,9 @@ def connects(port: int) -> bool:
     return True
 
 
-def asked(pages) -> bytes:
-    """What the page `/ready` says at a unix socket."""
+def asked(pages, page: str = "/ready") -> bytes:
+    """What a page says at a unix socket."""
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(pages))
-        client.sendall(b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        client.sendall(f"GET {page} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
         return b"".join(iter(lambda: client.recv(4096), b""))
