@@ -238,6 +238,7 @@ class Admin:
     def answer(self, downstream: Downstream, asked: Asked) -> None:
         """Answer a request."""
         body = b"".join(asked.pieces)
+        asked.pieces.clear()
         downstream.taken(len(body))
         answered = self._refusal(asked, len(body), ours=bool(downstream.who))
         if answered is None:

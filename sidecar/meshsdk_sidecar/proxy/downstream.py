@@ -127,6 +127,8 @@ class Downstream(asyncio.Protocol):
             self._linger()
             return
         asked = queue.popleft()
+        if asked.pieces:  # of a body that nobody wanted, and nobody will take any more
+            self.reader.buffered -= sum(map(len, asked.pieces))
         if not keep or self._closing:
             self._say_no_more(asked)
             return

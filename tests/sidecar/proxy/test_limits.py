@@ -86,6 +86,16 @@ async def test_verified_caller_is_told_of_and_its_certificate_runs_out(rig, monk
     await rig.settled()
 
 
+async def test_bodies_that_nobody_takes_do_not_add_up(make, way) -> None:
+    rig = await make()
+    client = await rig.client(way)
+    await rig.app.close()
+    for _ in range(20):  # of 32 KiB: more than is read ahead of one connection
+        reply = await client.ask(b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 32768\r\n\r\n", b"x" * 32768)
+        assert reply.status == 503
+    assert {downstream.reader.buffered for downstream in rig.plane._open} == {0}
+
+
 # --- how many come in -------------------------------------------------------------------------------------
 
 
