@@ -37,8 +37,7 @@ class MeshProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes, unless a request begins with them and the caller's certificate has expired since."""
-        if self._verified is not None and self._verified.expired and self._at_rest:
-            log.info("the certificate of %s has expired: its connection is closed, not served", self._verified.peer)
+        if self._at_rest and self._has_expired():
             self.transport.close()
             return
         super().data_received(data)
@@ -49,6 +48,26 @@ class MeshProtocol(HttpToolsProtocol):
         _date(self.server_state, self.loop.time())
         if self._verified is not None:
             self.scope["extensions"] = self._extensions()
+
+    def on_response_complete(self) -> None:
+        """Begin the request that came meanwhile, unless the certificate has expired: a pipeline need never end."""
+        if self.pipeline and self._has_expired():
+            self.pipeline.clear()
+            self.transport.close()
+        super().on_response_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Become a WebSocket; uvicorn does so whatever it still answers."""
+        if self._has_expired():
+            self.transport.close()
+        else:
+            super().handle_websocket_upgrade()
+
+    def _has_expired(self) -> bool:
+        if self._verified is None or not self._verified.expired:
+            return False
+        log.info("the certificate of %s has expired: its connection is closed, not served", self._verified.peer)
+        return True
 
     @property
     def _at_rest(self) -> bool:

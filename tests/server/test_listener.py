@@ -190,6 +190,41 @@ async def test_connection_of_an_expired_certificate_is_closed_at_its_next_reques
         assert len(port.seen) == 1
 
 
+async def test_connection_of_an_expired_certificate_is_closed_although_a_request_waits_on_it(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = False
+    monkeypatch.setattr(Verified, "expired", property(lambda _: over))
+    async with mesh_port(intake) as port:
+        reader, writer = await port.connect()
+        writer.write(b"GET /wait HTTP/1.1\r\nhost: shop\r\n\r\n" + b"GET /next HTTP/1.1\r\nhost: shop\r\n\r\n")
+        await port.called()
+        over = True
+        port.release.set()
+        assert (await asyncio.wait_for(reader.read(), 5)).count(b"HTTP/1.1 200") == 1
+        writer.close()
+        assert [scope["path"] for scope in port.seen] == ["/wait"]
+
+
+async def test_nobody_becomes_a_websocket_with_an_expired_certificate(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = False
+    monkeypatch.setattr(Verified, "expired", property(lambda _: over))
+    async with mesh_port(intake) as port:
+        reader, writer = await port.connect()
+        writer.write(b"GET /wait HTTP/1.1\r\nhost: shop\r\n\r\n")
+        await port.called()
+        over = True
+        writer.write(
+            b"GET /talk HTTP/1.1\r\nhost: shop\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+            b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+        assert [scope["path"] for scope in port.seen] == ["/wait"]
+
+
 async def test_draining_finishes_what_is_in_flight_and_closes_the_rest(intake: Intake) -> None:
     async with mesh_port(intake) as port:
         idle, idle_writer = await port.connect()
