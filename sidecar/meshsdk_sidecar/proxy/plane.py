@@ -31,6 +31,7 @@ from meshsdk.wire.pooling import Pooling
 from meshsdk.wire.security import Secure, in_clear
 from meshsdk_sidecar.config import Config, LimitsSection
 from meshsdk_sidecar.place import Place
+from meshsdk_sidecar.proxy.callers import Callers, InClear
 from meshsdk_sidecar.proxy.downstream import Downstream
 from meshsdk_sidecar.proxy.inbound import InboundDoor, local_plan
 from meshsdk_sidecar.proxy.outbound import OutboundDoor, authority
@@ -130,7 +131,7 @@ class Plane:
         self._open: dict[Downstream, None] = {}
         self._retired = False
         self._servers: list[asyncio.Server] = []
-        self._listeners: list[Listener] = []
+        self._listeners: list[Listener | InClear] = []
         self._carriers: dict[Carrier, list[asyncio.Server]] = {}
         self._app_plan: Plan | None = None
         self._app: Cluster | None = None
@@ -173,13 +174,14 @@ class Plane:
     async def _open_inbound(self, listening: Sequence[socket.socket]) -> None:
         context = self._parts.context()
         make = partial(Downstream, InboundDoor(self), self.pools.watch, self.clock, self._patience, self._sizes)
+        callers = Callers(self, make)
         if context is None:
-            loop = asyncio.get_running_loop()
-            for sock in listening:
-                self._servers.append(await loop.create_server(make, sock=sock, backlog=2048))
+            clear = InClear(callers)
+            await clear.open(listening)
+            self._listeners.append(clear)
             return
         listener = Listener(
-            _Callers(self, make),
+            callers,
             context=context,
             strict=lambda: self._parts.own_plan().tls == "strict",
             host="",
@@ -348,29 +350,6 @@ class Plane:
         )
         cluster.update(Snapshot(name, (endpoint,), _FIXED))
         return cluster
-
-
-class _Callers:
-    """The callers' connections, as the listener sees them."""
-
-    def __init__(self, plane: Plane, make: Callable[[], Downstream]) -> None:
-        self._plane = plane
-        self.protocol = make
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is left to finish."""
-        return not any(True for _ in self._plane.connections(InboundDoor))
-
-    def drain(self) -> None:
-        """Close each connection as soon as it has answered."""
-        for downstream in self._plane.connections(InboundDoor):
-            downstream.drain()
-
-    def abort(self) -> None:
-        """Break off whatever is left."""
-        for downstream in self._plane.connections(InboundDoor):
-            downstream.transport.abort()
 
 
 def _endpoint(place: Place | None) -> Endpoint:
