@@ -217,9 +217,9 @@ class Admin:
     def opened(self, downstream: Downstream) -> None:
         """A connection stands: read whether it comes through our own way out."""
         self._open.add(downstream)
-        peer = downstream.transport.get_extra_info("peername")
-        if not self._anyone and isinstance(peer, tuple):
-            downstream.who = is_ours(peer[:2], self._processes())
+        peer, here = map(downstream.transport.get_extra_info, ("peername", "sockname"))
+        if not self._anyone and isinstance(here, tuple):  # the other end has no name any more where it was reset
+            downstream.who = not peer or is_ours(peer[:2], here[:2], self._processes())
 
     def closed(self, downstream: Downstream) -> None:
         """It is gone."""

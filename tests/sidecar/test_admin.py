@@ -6,8 +6,6 @@ import asyncio
 import json
 import logging
 import socket
-import subprocess
-import sys
 import time
 
 import pytest
@@ -17,7 +15,6 @@ from meshsdk_sidecar import pages as shown
 from meshsdk_sidecar.admin import Admin, Pages
 from meshsdk_sidecar.file import load
 from meshsdk_sidecar.mesh import SidecarMesh
-from meshsdk_sidecar.origin import is_ours
 
 
 class Asking:
@@ -297,28 +294,3 @@ async def test_it_is_not_reached_through_the_mesh(sidecar, request_):
     assert b"settings" not in answer
     assert b"draining" not in answer
     assert sidecar.page("/ready")[0] == 200
-
-
-OTHER = """
-import socket, sys
-with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as client:
-    print(client.getsockname()[1], flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_a_connection_of_our_own_is_known():
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        there = listening.getsockname()[1]
-        for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::ffff:127.0.0.1")):
-            with socket.socket(family) as client:
-                client.connect((address, there))
-                assert is_ours(("127.0.0.1", client.getsockname()[1]))
-        assert not is_ours(("127.0.0.1", 1))
-        command = [sys.executable, "-S", "-c", OTHER, str(there)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-            assert other.stdout is not None
-            port = int(other.stdout.readline())
-            assert not is_ours(("127.0.0.1", port))
-            assert is_ours(("127.0.0.1", port), [other.pid])
-            other.communicate(b"end")
