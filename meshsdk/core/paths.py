@@ -36,7 +36,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote
 
-__all__ = ["Paths", "check_path", "normal", "read", "spelled"]
+__all__ = ["Paths", "check_path", "joined", "normal", "read", "spelled"]
 
 _PLAIN = re.compile(r"[\w.~!$&'()*+,=:@/-]*+", re.ASCII)  # RFC 3986 pchar and slash, without escapes and parameters
 _ABSOLUTE = re.compile(r"https?://[^/?#]+", re.IGNORECASE)
@@ -78,6 +78,12 @@ def read(target: str) -> Paths:
         return Paths(_readings(path, spelled(path)))
     except ValueError as reason:
         return Paths(unclear=str(reason))
+
+
+def joined(sent: Paths, routed: Paths) -> Paths:
+    """The readings of a path of which a prefix is taken off before it is routed: those with it, and those without."""
+    unclear = sent.unclear or routed.unclear
+    return Paths(unclear=unclear) if unclear else Paths(tuple(dict.fromkeys(sent.readings + routed.readings)))
 
 
 def _is_plain(path: str) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from meshsdk.core.paths import Paths, read
+from meshsdk.core.paths import Paths, joined, read
 from meshsdk.core.value import Value
 
 __all__ = ["ANONYMOUS", "ANYONE", "Header", "Request", "callers", "service"]
@@ -29,25 +29,35 @@ class Request:
         method: as sent.
         target: the request target as sent, not decoded: the `raw_path` of ASGI, `RAW_URI` or `REQUEST_URI` of WSGI.
         headers: all values of a header by its name in small letters, one per line of it; empty where it is not there.
+        routed: the path, escaped, that the application routes, where a prefix is taken off before; empty where none is.
     """
 
-    __slots__ = ("_paths", "headers", "method", "peer", "target", "trust_domain")
+    __slots__ = ("_paths", "headers", "method", "peer", "routed", "target", "trust_domain")
 
     def __init__(
-        self, peer: str | None, trust_domain: str, method: str, target: str, headers: Callable[[str], Sequence[str]]
+        self,
+        peer: str | None,
+        trust_domain: str,
+        method: str,
+        target: str,
+        headers: Callable[[str], Sequence[str]],
+        *,
+        routed: str = "",
     ) -> None:
         self.peer = peer or None
         self.trust_domain = trust_domain
         self.method = method
         self.target = target
         self.headers = headers
+        self.routed = routed
         self._paths: Paths | None = None
 
     @property
     def paths(self) -> Paths:
         """The readings of the target."""
         if self._paths is None:
-            self._paths = read(self.target)
+            sent = read(self.target)
+            self._paths = joined(sent, read(self.routed)) if self.routed else sent
         return self._paths
 
 

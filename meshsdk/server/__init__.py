@@ -7,7 +7,7 @@ guard.py         who may pass                                     allow.py      
 entrance.py      where callers of the mesh come in                forwarded.py   what the app hears of certificates
 listener.py      the mesh's own port beside an ASGI server's      protocol.py    HTTP/1.1 on it, by uvicorn
 sniffing.py      TLS and clear text on a WSGI server's port       gunicorn.py    the same by its configuration
-verified.py      what TLS has verified of a caller
+verified.py      what TLS has verified of a caller                prefix.py      what is left of a path below one
 lifecycle.py     starting, ready, draining, stopped; Consul       signals.py     SIGTERM, before the server hears of it
 workers.py       processes that share one port                    supervisor.py  will another take our place?
 scrape.py        metrics of all workers, on a path or a port      probe.py       is the port ours yet?

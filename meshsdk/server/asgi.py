@@ -16,6 +16,7 @@ from meshsdk.server.entrance import Entrance
 from meshsdk.server.forwarded import XFCC
 from meshsdk.server.inbound import Intake, Page, ServedRequest
 from meshsdk.server.lifecycle import Lifecycle
+from meshsdk.server.prefix import without
 from meshsdk.server.route import route_of
 from meshsdk.server.verified import PEER
 from meshsdk.telemetry.context import current
@@ -57,6 +58,8 @@ class MeshASGI:
         self._lifecycle = lifecycle
         self._entrance = entrance
         self._beginning = beginning or Beginning("", 0.0)
+        own = getattr(app, "root_path", "")  # FastAPI puts it in the place of the server's, which happens after us
+        self._prefix = own if isinstance(own, str) else ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one scope; kinds that are not known are the application's alone."""
@@ -64,13 +67,14 @@ class MeshASGI:
         if kind == "http":
             if self._entrance is not None and not self._entrance.hosted:
                 self._entrance.host(self, {})  # under a server that runs no lifespan
-            page = self._intake.pages.get(scope["path"])
+            routed = self._routed(scope)
+            page = self._intake.pages.get(routed or scope["path"])
             if page is not None:
                 await self._own(page, scope, send)
                 return
             if not self._beginning.over:
                 await _begun(self._beginning)
-            await self._serve(scope, receive, send)
+            await self._serve(routed, scope, receive, send)
         elif kind == "websocket":
             await _begun(self._beginning)
             await self._websocket(scope, receive, send)
@@ -79,8 +83,8 @@ class MeshASGI:
         else:
             await self.app(scope, receive, send)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = self._admit(scope)
+    async def _serve(self, routed: str, scope: Scope, receive: Receive, send: Send) -> None:
+        request = self._admit(routed, scope)
         if request.refusal is not None:
             request.status = request.refusal.status
             await _reply(request.refusal, scope["method"], send)
@@ -136,7 +140,7 @@ class MeshASGI:
         request.status = answer.status
         await _reply(answer, scope["method"], reply.raw)
 
-    def _admit(self, scope: Scope) -> ServedRequest:
+    def _admit(self, routed: str, scope: Scope) -> ServedRequest:
         client, server = scope.get("client"), scope.get("server")
         return self._intake.admit(
             scope.get("method", "GET"),
@@ -147,7 +151,12 @@ class MeshASGI:
             client=client[0] if client else "",
             peer=_peer(scope),
             target=scope.get("raw_path"),
+            routed=routed,
         )
+
+    def _routed(self, scope: Scope) -> str:
+        prefix = self._prefix or scope.get("root_path")
+        return without(prefix, scope["path"]) if prefix else ""
 
     async def _own(self, page: Page, scope: Scope, send: Send) -> None:
         self._intake.seen()
@@ -160,7 +169,7 @@ class MeshASGI:
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Counted and traced like a request of status 101; the deadline of an upgrade says nothing about the talk."""
-        request = self._admit(scope)
+        request = self._admit(self._routed(scope), scope)
         request.inbound.deadline = None
         if request.refusal is not None:
             request.status = 403  # ASGI: a close before the accept is an HTTP 403

@@ -4,7 +4,8 @@ Rule 1  Only the identity that TLS verified counts. `tls: strict` refuses whoeve
         loopback is no exception, because a proxy on this machine calls from there too. The mesh's own pages are
         answered before anybody is asked, so `/-/mesh/ready` serves for health checks.
 Rule 2  Then Consul's intentions, then the policy's rules: both must let a request pass. Both are the last known ones.
-Rule 3  Rules see the request target as it was received, not what a server made of it.
+Rule 3  Rules see the request target as it was received, not what a server made of it; and, where a prefix of it is
+        taken off before the application routes it (SCRIPT_NAME, root_path), what is left as well.
 Rule 4  Where nothing is restricted this costs two comparisons.
 Rule 5  The end user's token comes last (`claims`): whom the rules refuse costs no signature check.
 """
@@ -81,7 +82,14 @@ class Guard:
         return self._plan().tls
 
     def judge(
-        self, peer: str | None, method: str, path: str, target: bytes | str | None, headers: Headers
+        self,
+        peer: str | None,
+        method: str,
+        path: str,
+        target: bytes | str | None,
+        headers: Headers,
+        *,
+        routed: str = "",
     ) -> Decision | None:
         """Return the decision, None where nothing is restricted and nothing is to be told.
 
@@ -90,6 +98,8 @@ class Guard:
             path: decoded; stands in for the target where the server does not keep it.
             target: the request target as received; None where unknown.
             headers: names in small letters.
+            routed: the path without the prefix that is taken off before the application routes it, decoded; empty where
+                none is.
         """
         plan, intentions = self._plan(), self._intentions()
         if plan is not self._known_plan or intentions is not self._known_intentions:
@@ -98,7 +108,10 @@ class Guard:
             return None
         if peer is None and self._strict:
             return _NO_IDENTITY
-        request = Request(peer, self._trust_domain(), method, _text(target, path), _look_up(headers))
+        sent = _text(target, path)
+        request = Request(
+            peer, self._trust_domain(), method, sent, _look_up(headers), routed=routed and _quoted(routed)
+        )
         return _decide(plan.access, intentions, request)
 
     def judge_connection(self, peer: str | None) -> Decision | None:
@@ -120,7 +133,9 @@ class Guard:
         request = Request(peer, self._trust_domain(), CONNECTION, "", _no_header)
         return _decide(*self._unread, request)
 
-    def claims(self, method: str, path: str, target: bytes | str | None, headers: Headers) -> Mapping[str, Any] | None:
+    def claims(
+        self, method: str, path: str, target: bytes | str | None, headers: Headers, *, routed: str = ""
+    ) -> Mapping[str, Any] | None:
         """What the end user's token says; None without one, or where the policy asks for none. Args as of `judge`.
 
         Raises:
@@ -131,7 +146,9 @@ class Guard:
             return None
         if self._tokens is None:
             raise BadToken("unavailable")
-        return claims_of(Request(None, "", method, _text(target, path), _look_up(headers)), jwt, self._tokens)
+        sent = _text(target, path)
+        request = Request(None, "", method, sent, _look_up(headers), routed=routed and _quoted(routed))
+        return claims_of(request, jwt, self._tokens)
 
     def wait_known(self, seconds: float) -> None:
         """Wait, at most so many seconds and blocking the thread, until the keys of the policy's issuers are known."""
@@ -166,8 +183,12 @@ def _no_header(name: str) -> list[str]:  # noqa: ARG001 - the interface of Reque
 
 def _text(target: bytes | str | None, path: str) -> str:
     if target is None:
-        return quote(path, safe="/:@!$&'()*+,;=~-._")
+        return _quoted(path)
     return target.decode("latin-1") if isinstance(target, bytes) else target
+
+
+def _quoted(path: str) -> str:
+    return quote(path, safe="/:@!$&'()*+,;=~-._")
 
 
 def _look_up(headers: Headers) -> Callable[[str], list[str]]:

@@ -208,6 +208,7 @@ class Intake:
         client: str = "",
         peer: SpiffeId | None = None,
         target: bytes | str | None = None,
+        routed: str = "",
     ) -> ServedRequest:
         """Take a request in.
 
@@ -217,6 +218,8 @@ class Intake:
             client: the caller's network address.
             peer: the caller's verified SPIFFE id.
             target: the request target as received, for access rules; None where the server does not keep it.
+            routed: the path without the prefix that is taken off before the application routes it, for access rules;
+                empty where none is.
         """
         started = self.clock()
         self.seen()
@@ -236,11 +239,11 @@ class Intake:
         if timeout is not None and timeout.seconds == 0:
             request.refusal, request.flag = expired(0.0, timeout.header), "UT"
         if self._guard is not None:
-            decision = self._guard.judge(identity, method, path, target, headers)
+            decision = self._guard.judge(identity, method, path, target, headers, routed=routed)
             if decision is not None:
                 self._obey(decision, request)
             if request.refusal is None:
-                self._authenticate(self._guard, request, target, headers)
+                self._authenticate(self._guard, request, target, headers, routed)
         if named:
             request.forged = any(pair[0] == XFCC for pair in named)
         if self._own_id is not None and identity is not None:
@@ -276,9 +279,11 @@ class Intake:
         else:
             request.refusal = denied(decision, request.inbound.peer, explain=self._explain)
 
-    def _authenticate(self, guard: Guard, request: ServedRequest, target: bytes | str | None, headers: Headers) -> None:
+    def _authenticate(
+        self, guard: Guard, request: ServedRequest, target: bytes | str | None, headers: Headers, routed: str
+    ) -> None:
         try:
-            request.inbound.claims = guard.claims(request.method, request.path, target, headers)
+            request.inbound.claims = guard.claims(request.method, request.path, target, headers, routed=routed)
         except BadToken as refused:
             decision = refused.decision
             request.flag, request.rule, request.reason = "UAEX", decision.rule, decision.reason

@@ -16,6 +16,7 @@ from meshsdk.identity.peer import wsgi_peer
 from meshsdk.server.answers import Answer, method_not_allowed
 from meshsdk.server.beginning import Beginning
 from meshsdk.server.inbound import Intake, Page, ServedRequest
+from meshsdk.server.prefix import rooted
 from meshsdk.server.sniffing import verified_of
 from meshsdk.server.verified import Verified
 from meshsdk.telemetry.context import current
@@ -60,12 +61,13 @@ class MeshWSGI:
         if isinstance(connection, socket.socket) and not isinstance(connection, ssl.SSLSocket):
             _in_clear_text(environ)
         path = _path(environ)
-        page = self._intake.pages.get(path)
+        routed = rooted(_decoded(environ.get("PATH_INFO", ""))) if environ.get("SCRIPT_NAME") else ""
+        page = self._intake.pages.get(routed or path)
         if page is not None:
             return self._own(page, environ, start_response)
         if not self._beginning.over:
             self._beginning.wait()
-        request = self._admit(path, environ, caller)
+        request = self._admit(path, routed, environ, caller)
         if request.refusal is not None:
             request.status = request.refusal.status
             request.end()
@@ -97,7 +99,7 @@ class MeshWSGI:
             current.reset(token)
         return _watched(body, request, environ)
 
-    def _admit(self, path: str, environ: Environ, caller: Verified | None) -> ServedRequest:
+    def _admit(self, path: str, routed: str, environ: Environ, caller: Verified | None) -> ServedRequest:
         port = environ.get("SERVER_PORT", "")
         return self._intake.admit(
             environ["REQUEST_METHOD"],
@@ -108,6 +110,7 @@ class MeshWSGI:
             client=environ.get("REMOTE_ADDR", ""),
             peer=wsgi_peer(environ) if caller is None else caller.peer,
             target=environ.get("RAW_URI") or environ.get("REQUEST_URI") or _quoted(environ),
+            routed=routed,
         )
 
     def _own(self, page: Page, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -220,8 +223,12 @@ def _quoted(environ: Environ) -> str:
 
 
 def _path(environ: Environ) -> str:
-    """The path as the client wrote it: PEP 3333 hands over UTF-8 bytes as Latin-1 text."""
-    path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    """The path as the client wrote it."""
+    return _decoded(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""))
+
+
+def _decoded(path: str) -> str:
+    """PEP 3333 hands over UTF-8 bytes as Latin-1 text."""
     return path if path.isascii() else path.encode("latin-1").decode("utf-8", "replace")
 
 

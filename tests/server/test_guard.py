@@ -7,11 +7,13 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from meshsdk.core.access import Access, Rule
 from meshsdk.core.intentions import Intentions
 from meshsdk.identity.spiffe import SpiffeId
 from meshsdk.policy.effective import effective
+from meshsdk.server.answers import Answer
 from meshsdk.server.asgi import MeshASGI
 from meshsdk.server.guard import STRICT, Guard
 from meshsdk.server.wsgi import MeshWSGI
@@ -19,6 +21,7 @@ from meshsdk_registry import Intention
 from tests.identity.certificates import DOMAIN, id_of
 
 OPEN = effective("", "shop", None, None)
+ONLY_PUBLIC = Access("allow", (Rule("public", "allow", (), (), ("/public/*",)),))
 NO_ADMIN = Access("allow", (Rule("no admin", "deny", (), (), ("/admin/*",)),))
 ON_TRIAL = Access("allow", (Rule("trial", "deny", (), (), ("/admin/*",), (), True),))
 CHECKOUT = SpiffeId.parse(id_of("checkout"))
@@ -48,9 +51,9 @@ class Asgi:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"fine"})
 
-    async def ask(self, target: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> tuple[int, str]:
+    async def ask(self, target: str, headers: tuple[tuple[bytes, bytes], ...] = (), **more: Any) -> tuple[int, str]:
         scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/decoded", "headers": list(headers)}
-        scope |= {"raw_path": target.encode(), "scheme": "http"}
+        scope |= {"raw_path": target.encode(), "scheme": "http", **more}
         if self.peer is not None:
             scope["extensions"] = {"meshsdk.peer": self.peer}
         sent: list[Any] = []
@@ -75,8 +78,6 @@ async def test_strict_refuses_whoever_has_no_identity_with_a_hint(make_intake: A
 
 
 async def test_pages_of_the_mesh_answer_in_clear_text_of_a_strict_service(make_intake: Any) -> None:
-    from meshsdk.server.answers import Answer
-
     intake = make_intake(guard=guard(tls="strict"), pages={"/-/mesh/ready": lambda: Answer(200, b"ready")})
     async with httpx.AsyncClient(transport=httpx.ASGITransport(Asgi(intake).app), base_url="http://x") as http:
         assert (await http.get("/-/mesh/ready")).text == "ready"
@@ -98,6 +99,49 @@ async def test_rules_see_the_target_as_it_was_sent(make_intake: Any, told: Any) 
     assert await asking.ask("/decoded") == (200, "fine")
     assert [event.rule for event in told.ended] == ["no admin"] * 4 + [""]
     assert told.ended[0].reason
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [("/api/admin/x", "/api/admin/x"), ("/%61pi/admin/x", "/api/admin/x"), ("/apiadmin/x", "/apiadmin/x")],
+)
+async def test_rules_see_what_is_left_below_a_prefix(make_intake: Any, target: str, path: str) -> None:
+    asking = Asgi(make_intake(guard=guard(access=NO_ADMIN)))
+    assert (await asking.ask(target, path=path))[0] == 200
+    assert (await asking.ask(target, path=path, root_path="/api"))[0] == 403
+    assert (await asking.ask(target, path=path, root_path="/ap"))[0] == 200
+    published = FastAPI()
+    published.root_path = "/api"
+    asking.app = MeshASGI(published, make_intake(guard=guard(access=NO_ADMIN)))
+    assert (await asking.ask(target, path=path))[0] == 403
+
+
+async def test_an_allow_rule_must_match_with_the_prefix_and_without(make_intake: Any) -> None:
+    asking = Asgi(make_intake(guard=guard(access=ONLY_PUBLIC)))
+    for path, status in (("/public/x", 200), ("/public/admin", 403), ("/public/public/x", 200)):
+        assert (await asking.ask(path, path=path, root_path="" if status == 200 else "/public"))[0] == status
+    assert (await asking.ask("/public/public/x", path="/public/public/x", root_path="/public"))[0] == 200
+    assert (await asking.ask("/public/%", path="/public/%", root_path="/nowhere"))[0] == 403
+
+
+def test_wsgi_rules_see_what_is_left_below_a_prefix_that_a_caller_names(make_intake: Any) -> None:
+    """gunicorn takes SCRIPT_NAME as a header, and RAW_URI stays as it was sent."""
+    asking = Wsgi(make_intake(guard=guard(access=ONLY_PUBLIC)))
+    assert asking.ask("/public/x", RAW_URI="/public/x")[0] == "200 OK"
+    assert asking.ask("/admin", RAW_URI="/public/admin", SCRIPT_NAME="/public")[0] == "403 Forbidden"
+    asking = Wsgi(make_intake(guard=guard(access=NO_ADMIN)))
+    assert asking.ask("/admin/x", RAW_URI="/x/admin/x", SCRIPT_NAME="/x")[0] == "403 Forbidden"
+    assert asking.ask("admin/x", RAW_URI="/xadmin/x", SCRIPT_NAME="/x")[0] == "403 Forbidden"
+    assert asking.ask("/caf\xc3\xa9", RAW_URI="/x/caf%c3%a9", SCRIPT_NAME="/x")[0] == "200 OK"
+
+
+async def test_pages_of_the_mesh_are_found_below_a_prefix(make_intake: Any) -> None:
+    intake = make_intake(guard=guard(tls="strict"), pages={"/-/mesh/ready": lambda: Answer(200, b"ready")})
+    below = "/api/-/mesh/ready"
+    assert await Asgi(intake).ask(below, path=below, root_path="/api") == (200, "ready")
+    assert await Asgi(intake).ask(below, path="/-/mesh/ready", root_path="/api") == (200, "ready")
+    assert (await Asgi(intake).ask(below, path=below))[0] == 403
+    assert Wsgi(intake).ask("/-/mesh/ready", SCRIPT_NAME="/api") == ("200 OK", "ready")
 
 
 async def test_the_rule_is_named_to_the_caller_only_where_asked_for(make_intake: Any) -> None:
