@@ -222,15 +222,23 @@ class Lifecycle:
         """Become ready, and take the place of the process before; raises `NotReplaced` where that goes on."""
         end = time.monotonic() + READY
         await self._mesh.await_known()
-        while why := self._to_say_what_is_missing():
-            if self._stop.is_set() or time.monotonic() > end:
-                waited = "told to end before it was ready" if self._stop.is_set() else f"not ready within {READY:g} s"
-                raise NotReplaced(f"{waited} ({why}): process {before.pid} goes on serving")
+        while (why := self._to_say_what_is_missing()) and not self._stop.is_set():
+            if time.monotonic() > end:
+                raise NotReplaced(f"not ready within {READY:g} s ({why}): process {before.pid} goes on serving")
             await asyncio.sleep(LOOK / 10)
+        if self._stop.is_set():
+            raise self._given_up(before, why)
         await self._plane.open(self._listening)
         begun.push_async_callback(self._plane.close)
+        if self._stop.is_set():  # that takes a while where there are workers; some may have come in to us already
+            await self._plane.close(self._mesh.settings.drain_timeout)
+            raise self._given_up(before, why)
         await before.dismiss()
         log.info("ready in place of process %d", before.pid)
+
+    def _given_up(self, before: Predecessor, why: str) -> NotReplaced:
+        missing = f" ({why})" if why else ""
+        return NotReplaced(f"told to end before it was ready{missing}: process {before.pid} goes on serving")
 
     def _open_handover(self, begun: AsyncExitStack) -> None:
         try:

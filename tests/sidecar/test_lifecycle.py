@@ -1,0 +1,78 @@
+"""The life of a process beside others of its instance: who serves when one is told to end while another begins."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from meshsdk_sidecar.handover import NotReplaced
+from meshsdk_sidecar.lifecycle import Lifecycle
+
+PID = 4711
+
+
+class World:
+    """What a life has around it; notes in `done` what is done, and calls what a test put at that name in `when`."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.when: dict[str, Any] = {}
+        self.settings = SimpleNamespace(drain_timeout=3.0, drain_wait=1.0)
+        self.unready = ""
+        self.pid = PID
+        self.connected = 0
+        self.draining = False
+
+    def _note(self, what: str) -> None:
+        self.done.append(what)
+        self.when.get(what, lambda: None)()
+
+    async def await_known(self) -> None:
+        self._note("known")
+
+    async def open(self, _listening: object) -> None:
+        self._note("open")
+
+    async def close(self, seconds: float = 0.0) -> None:
+        self._note(f"close {seconds:g}")
+
+    async def dismiss(self) -> None:
+        self._note("dismiss")
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def life(world) -> Lifecycle:
+    around: Any = world
+    return Lifecycle(around, around, around, {}, before=around, workers=None)
+
+
+async def replace(life: Lifecycle, world: Any) -> None:
+    async with AsyncExitStack() as begun:
+        await life._replace(world, begun)
+
+
+async def test_one_that_is_ready_takes_the_place(life, world):
+    await replace(life, world)
+    assert world.done == ["known", "open", "dismiss", "close 0"]
+
+
+async def test_one_told_to_end_while_it_gets_ready_takes_nobodys_place(life, world):
+    world.when["known"] = life._stop.set
+    with pytest.raises(NotReplaced, match=f"^told to end before it was ready: process {PID} goes on serving$"):
+        await replace(life, world)
+    assert world.done == ["known"]
+
+
+async def test_nor_while_it_opens_and_who_came_in_to_it_is_answered(life, world):
+    world.when["open"] = life._stop.set
+    with pytest.raises(NotReplaced, match=f"process {PID} goes on serving"):
+        await replace(life, world)
+    assert world.done == ["known", "open", "close 3", "close 0"]
