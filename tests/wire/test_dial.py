@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import pytest
 import uvloop
 
+from meshsdk.core.model import Endpoint
 from meshsdk.wire.aio.connection import Connection
 from meshsdk.wire.aio.dial import dial
 from tests.wire.callers import at
@@ -74,3 +77,57 @@ def test_its_descriptor_may_be_used_again_at_once(
 
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         runner.run(main())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_full_backlog_of_a_unix_socket_is_no_connection(tmp_path: Path, loop: str) -> None:
+    """Its connect says EAGAIN and goes no further; the socket is writable and has no error, all the same."""
+    with socket.socket(socket.AF_UNIX) as listening, contextlib.ExitStack() as stack:
+        listening.bind(str(tmp_path / "s"))
+        listening.listen(0)
+        crowd = 0
+        while (waiting := stack.enter_context(_unblocked())).connect_ex(str(tmp_path / "s")) == 0:
+            crowd += 1
+
+        async def main() -> None:
+            dialling = asyncio.create_task(dial(Endpoint("s", str(tmp_path / "s"), 0), None, Telling))
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert not dialling.done()
+            for _ in range(crowd):
+                listening.accept()[0].close()
+            told = await dialling
+            stack.enter_context(listening.accept()[0]).sendall(b"x")
+            assert await told.heard == b"x"
+            told.abort()
+
+        assert crowd
+        assert waiting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+        with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+            runner.run(main())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_unix_socket_without_a_server_says_so(tmp_path: Path, loop: str) -> None:
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner, pytest.raises(FileNotFoundError):
+        runner.run(dial(Endpoint("s", str(tmp_path / "s"), 0), None, Telling))
+
+
+class Telling(asyncio.Protocol):
+    def __init__(self) -> None:
+        self.heard: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.heard.set_result(data)
+
+    def abort(self) -> None:
+        self.transport.abort()
+
+
+def _unblocked() -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.setblocking(False)
+    return sock

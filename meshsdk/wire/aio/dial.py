@@ -18,6 +18,9 @@ __all__ = ["Dialled", "dial"]
 # RFC 8305, 5: a second address is tried while the first has not answered for so long.
 _STAGGER = 0.25
 
+# Until the next try at a unix socket with a full backlog, in seconds: a server that keeps up accepts in less.
+_AGAIN = 0.005
+
 
 class Dialled(Protocol):
     """An asyncio.Protocol that is to have a connection."""
@@ -111,10 +114,13 @@ async def _connected(loop: asyncio.AbstractEventLoop, endpoint: Endpoint) -> soc
 
 
 async def _connect(loop: asyncio.AbstractEventLoop, sock: socket.socket, where: Any) -> None:
-    """`loop.sock_connect`, which under uvloop has a thread of four ask the resolver what an address in digits means."""
-    if sock.family == socket.AF_UNIX:
-        return await loop.sock_connect(sock, where)
+    """`loop.sock_connect`, which under uvloop has a thread of four ask the resolver what an address in digits means, and
+    on either loop takes a unix socket whose backlog is full for connected.
+    """
     code = sock.connect_ex(where)
+    while code == errno.EAGAIN and sock.family == socket.AF_UNIX:  # its backlog is full, and nothing tells when not
+        await asyncio.sleep(_AGAIN)
+        code = sock.connect_ex(where)
     if code == errno.EINPROGRESS:
         writable = asyncio.Event()
         loop.add_writer(sock, writable.set)
@@ -125,4 +131,3 @@ async def _connect(loop: asyncio.AbstractEventLoop, sock: socket.socket, where: 
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if code:
         raise OSError(code, f"Connect call failed {where}")
-    return None
