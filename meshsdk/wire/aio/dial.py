@@ -114,8 +114,8 @@ async def _connected(loop: asyncio.AbstractEventLoop, endpoint: Endpoint) -> soc
 
 
 async def _connect(loop: asyncio.AbstractEventLoop, sock: socket.socket, where: Any) -> None:
-    """`loop.sock_connect`, which under uvloop has a thread of four ask the resolver what an address in digits means, and
-    on either loop takes a unix socket whose backlog is full for connected.
+    """`loop.sock_connect`, which under uvloop has a thread of four ask the resolver what an address in digits means,
+    and on either loop takes a unix socket whose backlog is full for connected.
     """
     code = sock.connect_ex(where)
     while code == errno.EAGAIN and sock.family == socket.AF_UNIX:  # its backlog is full, and nothing tells when not
