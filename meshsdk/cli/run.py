@@ -25,9 +25,6 @@ EXITS = codes("stopped by SIGTERM or Ctrl-C, drained", "the port is taken, or th
 DEFAULT_PORT = 8000
 """As uvicorn and gunicorn."""
 
-THREADS = 8
-"""Of a WSGI worker: a handler that waits for another service must not keep the next request waiting."""
-
 
 def run(
     target: Annotated[str, typer.Argument(metavar="MODULE:APP", help="The ASGI or WSGI application.")],
@@ -48,8 +45,13 @@ def run(
             " WSGI: all, as they come in by this one."
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of each process; WSGI only.")] = THREADS,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; else the server's configuration says, and 1.")
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads of each process, WSGI only; else gunicorn's configuration says, and 8."),
+    ] = None,
     reload: Annotated[
         bool, typer.Option("--reload", help="Start anew when the code changes; for development.")
     ] = False,
@@ -58,7 +60,7 @@ def run(
 
     An application without a Mesh of its own gets one, as MESH_SERVICE and the other settings say.
     """
-    if reload and workers > 1:
+    if reload and workers is not None and workers > 1:
         raise ConfigError("--reload starts one process anew: leave --workers out, or --reload")
     sys.path.insert(0, str(Path.cwd()))
     if port is not None:
@@ -79,20 +81,24 @@ def run(
     os.execv(sys.executable, [sys.executable, "-m", *words, *(rest or ())])
 
 
-def arguments(kind: str, name: str, host: str, port: int, *, workers: int, threads: int, reload: bool) -> list[str]:
+def arguments(
+    kind: str, name: str, host: str, port: int, *, workers: int | None, threads: int | None, reload: bool
+) -> list[str]:
     """The server's command line, without the interpreter.
 
     Args:
         kind: `asgi` or `wsgi`.
         name: what to serve, as `module:attribute`.
+        workers: None leaves it to the server's own configuration; so does `threads`.
     """
+    processes = [] if workers is None else ["--workers", str(workers)]
+    anew = ["--reload"] if reload else []
     if kind == "asgi":
-        words = ["uvicorn", name, "--host", host, "--port", str(port)]
-        return [*words, "--reload"] if reload else [*words, "--workers", str(workers)]
+        return ["uvicorn", name, "--host", host, "--port", str(port), *(anew or processes)]
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    words = ["gunicorn", name, "--bind", address, "--config", "python:meshsdk.server.gunicorn"]
-    words += ["--workers", str(workers), "--threads", str(threads), "--no-control-socket"]
-    return [*words, "--reload"] if reload else words
+    at_once = [] if threads is None else ["--threads", str(threads)]
+    words = ["meshsdk.cli.gunicorned", name, "--bind", address, "--no-control-socket"]
+    return [*words, *processes, *at_once, *anew]
 
 
 def _port(given: int | None) -> int:

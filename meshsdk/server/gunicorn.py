@@ -16,7 +16,7 @@ from typing import Any
 
 from meshsdk.server.entrance import entrance_at
 
-__all__ = ["on_reload", "on_starting", "ssl_context"]
+__all__ = ["on_reload", "on_starting", "ssl_context", "take_tls"]
 
 log = logging.getLogger("meshsdk.server")
 
@@ -48,6 +48,12 @@ def on_reload(server: Any) -> None:
 def ssl_context(config: Any, _default: Callable[[], ssl.SSLContext]) -> Any:
     """gunicorn's hook, called for each connection by its own threads and once by workers with an event loop."""
     return _Door() if _is_threaded(config) else None
+
+
+def take_tls(config: Any) -> None:
+    """Say in a configuration that is read to its end that connections are to be wrapped, and by what."""
+    config.set("ssl_context", ssl_context)
+    _say_tls(config)
 
 
 def _say_tls(config: Any) -> None:

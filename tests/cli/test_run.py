@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -158,12 +160,51 @@ def test_another_port_than_the_mesh_says_is_refused(folder, agent):
 
 
 def test_command_lines_of_the_servers():
-    asgi = arguments("asgi", "a:b", "127.0.0.1", 1, workers=2, threads=8, reload=False)
+    asgi = arguments("asgi", "a:b", "127.0.0.1", 1, workers=2, threads=None, reload=False)
     assert asgi == ["uvicorn", "a:b", "--host", "127.0.0.1", "--port", "1", "--workers", "2"]
-    assert arguments("asgi", "a:b", "::1", 1, workers=1, threads=8, reload=True)[-1] == "--reload"
+    assert arguments("asgi", "a:b", "::1", 1, workers=1, threads=None, reload=True)[-1] == "--reload"
     wsgi = arguments("wsgi", "a:b", "::1", 1, workers=2, threads=3, reload=True)
-    assert wsgi[:6] == ["gunicorn", "a:b", "--bind", "[::1]:1", "--config", "python:meshsdk.server.gunicorn"]
-    assert wsgi[-1] == "--reload"
+    assert wsgi[:4] == ["meshsdk.cli.gunicorned", "a:b", "--bind", "[::1]:1"]
+    assert wsgi[-5:] == ["--workers", "2", "--threads", "3", "--reload"]
+    assert "--threads" not in arguments("wsgi", "a:b", "::1", 1, workers=None, threads=None, reload=False)
+
+
+OWN_CONF = """
+import sys
+workers = 2
+threads = 3
+def tell(server): print("own:", server.cfg.workers, server.cfg.threads, server.cfg.timeout, file=sys.stderr, flush=True)
+when_ready = on_reload = tell
+"""
+
+
+def takes_tls(port: int) -> bool:
+    """Whether a handshake comes as far as the certificates, of which there is none here."""
+    nameless = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    nameless.check_hostname, nameless.verify_mode = False, ssl.CERT_NONE
+    try:
+        with socket.create_connection(("127.0.0.1", port), 5) as plain:
+            nameless.wrap_socket(plain).close()
+    except ssl.SSLError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(("name", "words"), [("my.conf.py", ["-c", "my.conf.py"]), ("gunicorn.conf.py", [])])
+def test_gunicorns_own_configuration_holds_and_so_does_the_mesh(folder, agent, name, words):
+    (folder / name).write_text(OWN_CONF)
+    (port,) = free_ports(1)
+    rest = ["--", *words, "--timeout", "21"]
+    with running(folder, agent, "plain_wsgi:app", "--port", str(port), *rest, MESH_SERVICE="bare") as child:
+        assert instance(agent, "bare", folder)["Meta"]["mesh-tls"] == "permissive"
+        assert takes_tls(port)
+        child.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 20
+        while (folder / "log").read_text().count("Worker exiting") < 2:
+            assert time.monotonic() < deadline, (folder / "log").read_text()
+            time.sleep(0.05)
+        assert takes_tls(port)
+    assert (folder / "log").read_text().count("own: 2 3 21") == 2
 
 
 def test_import_trouble_within_a_module_keeps_its_traceback(folder, monkeypatch):
