@@ -295,15 +295,16 @@ class Lifecycle:
         await self._stop.wait()
 
     async def _end(self) -> int:
-        if self.replaced:
-            await self._finish()
-            return 0
-        log.info("stopping")
-        supervisor.tell(supervisor.STOPPING)
-        self.drain()
-        assert self._drained is not None  # it was just begun
-        await asyncio.wait({self._drained})
-        return await self._to_end()
+        if not self.replaced:
+            log.info("stopping")
+            supervisor.tell(supervisor.STOPPING)
+            self.drain()
+            assert self._drained is not None  # it was just begun
+            await asyncio.wait({self._drained})
+        if not self.replaced:  # by a process that began before that
+            return await self._to_end()
+        await self._finish()
+        return 0
 
     def _kill(self) -> None:
         if self._workers is not None:

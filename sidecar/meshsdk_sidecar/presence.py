@@ -5,7 +5,8 @@ Rule 1  The instance is registered once callers may come in, at the inbound port
 Rule 2  Its check says whether the app is well. An app that is not, or has not come yet, is critical and not missing:
         callers leave it out all the same, and operators read why in the check's output.
 Rule 3  Consul is told of a change at once, not at the next heartbeat.
-Rule 4  The end: callers are told (maintenance), have `wait` seconds to have seen it, and the instance leaves.
+Rule 4  The end: callers are told (maintenance), have `wait` seconds to have seen it, and the instance leaves; unless
+        another process speaks for it by then.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class Presence:
         self._beats: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._leaving = False
+        self._handed_over = False
+        self._last_words = asyncio.Lock()
         self._said = ""
 
     @property
@@ -99,16 +102,23 @@ class Presence:
         if heartbeat is None:
             return
         if wait:
-            await last_word("put into maintenance", heartbeat, heartbeat.drain())
+            async with self._last_words:
+                await last_word("put into maintenance", heartbeat, heartbeat.drain())
             await asyncio.sleep(wait)
-        # A beat under way would register anew what is taken out here.
-        await self._rest()
-        await last_word("deregistered", heartbeat, heartbeat.deregister())
+        async with self._last_words:
+            if not self._handed_over:
+                # A beat under way would register anew what is taken out here.
+                await self._rest()
+                await last_word("deregistered", heartbeat, heartbeat.deregister())
 
     async def hand_over(self) -> None:
-        """Say no more to Consul: from now on another process speaks for the instance."""
-        self._leaving = True
-        await self._rest()
+        """Say no more to Consul: from now on another process speaks for the instance, even if we were leaving.
+
+        What is being said is said first, so that it is not taken for what that one says.
+        """
+        self._leaving = self._handed_over = True
+        async with self._last_words:
+            await self._rest()
 
     def _follow(self, told: Registration | None) -> None:
         if told is None:

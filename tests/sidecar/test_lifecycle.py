@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -39,6 +40,12 @@ class World:
     async def close(self, seconds: float = 0.0) -> None:
         self._note(f"close {seconds:g}")
 
+    async def drain_inbound(self, seconds: float) -> None:
+        self._note(f"drain {seconds:g}")
+
+    async def retire(self) -> None:
+        self._note("retire")
+
     async def dismiss(self) -> None:
         self._note("dismiss")
 
@@ -48,10 +55,22 @@ def world() -> World:
     return World()
 
 
+class Life(Lifecycle):
+    """One that waits for nothing."""
+
+    async def _to_leave(self) -> float:
+        cast("Any", self._plane)._note("leave")
+        return 2.0
+
+    async def _to_end(self) -> int:
+        cast("Any", self._plane)._note("end")
+        return 7
+
+
 @pytest.fixture
 def life(world) -> Lifecycle:
     around: Any = world
-    return Lifecycle(around, around, around, {}, before=around, workers=None)
+    return Life(around, around, around, {}, before=around, workers=None)
 
 
 async def replace(life: Lifecycle, world: Any) -> None:
@@ -76,3 +95,16 @@ async def test_nor_while_it_opens_and_who_came_in_to_it_is_answered(life, world)
     with pytest.raises(NotReplaced, match=f"process {PID} goes on serving"):
         await replace(life, world)
     assert world.done == ["known", "open", "close 3", "close 0"]
+
+
+async def test_the_end(life, world):
+    assert await life._end() == 7
+    assert world.done == ["leave", "drain 2", "end"]
+
+
+async def test_one_replaced_while_it_ends_finishes_and_leaves_the_rest_to_the_other(life, world):
+    replaced = []
+    world.when["leave"] = lambda: replaced.append(asyncio.create_task(life._be_replaced(PID)))
+    assert await life._end() == 0
+    await replaced[0]
+    assert world.done == ["leave", "drain 2", "retire", "close 3"]

@@ -123,6 +123,20 @@ async def test_the_end_is_maintenance_and_then_nothing(consul):
     assert await seen(consul) == []
 
 
+async def test_an_instance_that_was_handed_over_while_we_left_is_the_other_ones(consul):
+    world = World()
+    async with present(consul, world) as presence:
+        await until(becomes(consul, PASSING))
+        leaving = asyncio.create_task(presence.leave(1.0))
+        await until(becomes(consul, (Health.MAINTENANCE, DRAINING, 15006, {"mesh": "1"})))
+        await presence.hand_over()
+        assert not leaving.done()
+        async with present(consul, world):  # the process that takes over
+            await until(becomes(consul, PASSING))
+            await leaving
+            assert await seen(consul) == [PASSING]
+
+
 async def test_leaving_at_once_and_before_anything_was_told(consul):
     world = World()
     async with present(consul, world) as presence:
