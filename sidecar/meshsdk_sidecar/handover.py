@@ -37,6 +37,7 @@ READY = 30.0
 """Seconds a new process has to become ready: a certificate takes one or two, a crowded machine some more."""
 
 _ANSWER = 5.0  # seconds in which a process answers what needs no waiting for others
+_PAUSE = 1.0  # seconds until a process without descriptors listens again
 _VERSION = 1
 _LENGTH = struct.Struct(">I")
 _LONGEST = 1 << 20  # bytes of a message; a name and a number for each of the file's listeners
@@ -92,10 +93,8 @@ class Handover:
 
     async def run(self) -> None:
         """Answer new processes, one after the other, until one of them has taken over."""
-        loop = asyncio.get_running_loop()
         while True:
-            connection, _ = await loop.sock_accept(self._door)
-            with connection:
+            with await self._accept() as connection:
                 connection.setblocking(False)
                 try:
                     if await self._serve(connection):
@@ -103,6 +102,14 @@ class Handover:
                 except (OSError, EOFError, TimeoutError, ValueError) as error:
                     self.under_way = False
                     log.warning("a new process did not take over, this one goes on serving: %s", _words(error))
+
+    async def _accept(self) -> socket.socket:
+        while True:
+            try:
+                return (await asyncio.get_running_loop().sock_accept(self._door))[0]
+            except OSError as error:  # descriptors are short, for a while
+                log.warning("no new process can be heard, and so replace this one, for now: %s", _words(error))
+                await asyncio.sleep(_PAUSE)
 
     def close(self) -> None:
         """Listen no more; the place is another process's where that has taken it."""
@@ -165,6 +172,11 @@ class Predecessor:
         except (FileNotFoundError, ConnectionRefusedError):
             connection.close()
             return None
+        except OSError as error:
+            connection.close()
+            crowded = isinstance(error, BlockingIOError)
+            why = "others ask already to replace it" if crowded else f"{place}: {_words(error)}"
+            raise NotReplaced(f"the process that runs cannot be asked for anything: {why}") from error
         try:
             return cls(connection, *_take(connection))
         except NotReplaced:

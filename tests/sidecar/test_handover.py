@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -296,6 +297,36 @@ async def test_the_place_of_the_next_process_is_left_to_it(tmp_path):
     assert place.exists(), "it is the other's"
     other.close()
     assert not place.exists()
+
+
+async def test_descriptors_that_are_short_for_a_while_do_not_end_it(tmp_path, monkeypatch, caplog):
+    class Short(socket.socket):
+        left = 3
+
+        def accept(self):
+            if Short.left:
+                Short.left -= 1
+                raise OSError(errno.EMFILE, "Too many open files")
+            return super().accept()
+
+    monkeypatch.setattr("meshsdk_sidecar.handover._PAUSE", 0.0)
+    monkeypatch.setattr("meshsdk_sidecar.handover.socket.socket", Short)
+    async with offered(tmp_path / "s", {}):
+        assert await found(tmp_path / "s")
+    assert caplog.text.count("no new process can be heard, and so replace this one, for now: [Errno 24]") == 3
+
+
+async def test_one_that_cannot_even_ask_says_why(tmp_path):
+    place = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as busy, ExitStack() as waiting:
+        busy.bind(str(place))
+        busy.listen(0)
+        waiting.enter_context(socket.socket(socket.AF_UNIX)).connect(str(place))
+        with pytest.raises(NotReplaced, match="others ask already to replace it"):
+            Predecessor.find(place)
+    (tmp_path / "file").touch()
+    with pytest.raises(NotReplaced, match=r"cannot be asked for anything: .*/file/s: \[Errno 20\] Not a directory"):
+        Predecessor.find(tmp_path / "file" / "s")
 
 
 async def test_what_another_holds_is_known_when_we_end(tmp_path):
