@@ -3,8 +3,8 @@ TLS by our context; and what callers are told of it in the registry.
 
 Rule 1  Our own port is opened after the application's own has answered a request of this process: importing an
         application, or running its lifespan in a test, opens nothing.
-Rule 2  It follows the policy while the process lives: `off` closes it. Without a certificate it is not opened, unless
-        the policy is `strict`: then clear text would be refused anyway.
+Rule 2  It follows the policy while the process lives: `off` closes it, and requests in flight have `drain_timeout`.
+        Without a certificate it is not opened, unless the policy is `strict`: then clear text would be refused anyway.
 Rule 3  What is registered is what is open now. `mesh-tls` is only told while there is a certificate to show.
 """
 
@@ -92,6 +92,7 @@ class Entrance:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._serve: Callable[[], Serves] | None = None
         self._listener: Listener | None = None
+        self._drains: set[asyncio.Task[None]] = set()
         self._asked = False
 
     @property
@@ -101,8 +102,8 @@ class Entrance:
 
     @property
     def is_open(self) -> bool:
-        """Whether a port of our own is open."""
-        return self._listener is not None
+        """Whether a port of our own is open, or was and its requests in flight are not answered yet."""
+        return self._listener is not None or bool(self._drains)
 
     # --- told by the adapters -------------------------------------------------------------------------------
 
@@ -148,7 +149,7 @@ class Entrance:
             await asyncio.gather(self._identity.await_answer(wait), self._known())
         mode, certified = self._mode(), self._identity.material is not None
         if mode == "off":
-            await self._shut(0.0)
+            await self._shut(self._settings.drain_timeout)
         elif self._listener is None and not self._own_port and (certified or mode == "strict"):
             await self._open(self._identity)
         if not self._takes_tls:
@@ -175,7 +176,9 @@ class Entrance:
     async def close(self, seconds: float) -> None:
         """Close our own port; requests in flight have so many seconds."""
         await self._shut(seconds)
-        self._loop = None
+        if self._loop is not None:
+            await self._on(self._loop, self._drained, LOOP_WAIT + seconds)
+        self._loop = self._listener = None
 
     @property
     def _takes_tls(self) -> bool:
@@ -185,31 +188,47 @@ class Entrance:
         port = self._settings.mesh_port
         if self._loop is None or self._serve is None or port is None:
             return
-        serve, context = self._serve, identity.server_context()
+        loop, serve, context = self._loop, self._serve, identity.server_context()
 
-        async def opening() -> Listener:
+        async def opening() -> None:
+            # A loop that was blocked comes to this late: another try may have come before, or the end.
+            if self._loop is not loop or self._listener is not None:
+                return
             made = Listener(
                 serve(), context=context, strict=lambda: self._mode() == "strict", host=self._host(), port=port
             )
             await made.open(alone=self._alone())
-            return made
+            self._listener = made  # not returned: who asked for it may have stopped waiting
+            log.info("port %d takes the mesh's callers (tls.mode: %s)", port, self._mode())
 
         try:
-            self._listener = await self._on(self._loop, opening, LOOP_WAIT)
+            await self._on(loop, opening, LOOP_WAIT)
         except ImportError as error:
             self._tell(f"the mesh's own port is not opened: {error}; pip install 'meshsdk[server]'")
         except OSError as error:
             self._tell(
                 f"the mesh's own port is not opened: {error.strerror or error}; give another one (MESH_TLS_PORT)"
             )
-        if self._listener is not None:
-            log.info("port %d takes the mesh's callers (tls.mode: %s)", port, self._mode())
 
     async def _shut(self, seconds: float) -> None:
-        listener, self._listener = self._listener, None
-        if listener is None or self._loop is None:
+        """Take nobody more; `_drained` waits for the requests in flight, which have so many seconds."""
+        listener, loop = self._listener, self._loop
+        if listener is None or loop is None:
             return
-        await self._on(self._loop, lambda: listener.close(seconds), LOOP_WAIT + seconds)
+
+        async def shutting() -> None:
+            await listener.stop()
+            if self._listener is listener:
+                self._listener = None
+            drain = loop.create_task(listener.close(seconds))
+            self._drains.add(drain)
+            drain.add_done_callback(self._drains.discard)
+
+        await self._on(loop, shutting, LOOP_WAIT)
+
+    async def _drained(self) -> None:
+        if self._drains:
+            await asyncio.wait(self._drains)
 
     async def _on(
         self, loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[Any, Any, T]], seconds: float

@@ -6,11 +6,15 @@ import asyncio
 import logging
 import socket
 import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from meshsdk.config import Settings
+from meshsdk.server import entrance as entering
 from meshsdk.server import wsgi
 from meshsdk.server.entrance import Entrance, entrance_at
 from meshsdk.server.sniffing import SniffingContext
@@ -57,6 +61,41 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     """Never called here."""
 
 
+async def closed(entrance: Entrance) -> None:
+    async with asyncio.timeout(5):
+        while entrance.is_open:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+def other_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """The application's loop, in a thread."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(5)
+    loop.close()
+
+
+@contextmanager
+def blocked(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Within, the loop runs nothing."""
+    begun, over = threading.Event(), threading.Event()
+
+    def block() -> None:
+        begun.set()
+        over.wait(10)
+
+    loop.call_soon_threadsafe(block)
+    assert begun.wait(5)
+    try:
+        yield
+    finally:
+        over.set()
+
+
 async def test_own_port_opens_with_the_certificate_and_closes_with_the_policy() -> None:
     place = Place(certificate=Certificate())
     entrance = place.entrance
@@ -70,8 +109,8 @@ async def test_own_port_opens_with_the_certificate_and_closes_with_the_policy() 
     assert entrance.told()[1] == {"mesh-tls": "strict"}
     place.mode = "off"
     assert await entrance.follow()
-    assert not entrance.is_open
     assert entrance.told() == (None, {})
+    await closed(entrance)
     place.mode = "permissive"
     assert await entrance.follow()
     assert entrance.is_open
@@ -147,6 +186,88 @@ async def test_a_port_of_somebody_else_is_told_once_and_taken_when_it_is_free(
     await place.entrance.follow()
     assert place.entrance.is_open
     await place.entrance.close(0.1)
+
+
+async def test_requests_in_flight_are_answered_although_the_policy_closes_the_port() -> None:
+    called, release = asyncio.Event(), asyncio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        called.set()
+        await release.wait()
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    place = Place(certificate=Certificate(), drain_timeout=5.0)
+    place.entrance.host(slow, {})
+    await place.entrance.follow()
+    reader, writer = await asyncio.open_connection("127.0.0.1", place.entrance._settings.mesh_port)
+    writer.write(b"GET / HTTP/1.1\r\nhost: shop\r\n\r\n")
+    await called.wait()
+    place.mode = "off"
+    assert await asyncio.wait_for(place.entrance.follow(), 2)
+    assert place.entrance.told() == (None, {})
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", place.entrance._settings.mesh_port)
+    place.mode = "permissive"
+    await place.entrance.follow()
+    assert place.entrance.told()[0]
+    release.set()
+    assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 204")
+    writer.close()
+    await place.entrance.close(1.0)
+    assert not place.entrance.is_open
+
+
+async def hosted(place: Place, loop: asyncio.AbstractEventLoop) -> Entrance:
+    async def hosting() -> None:
+        place.entrance.host(app, {})
+
+    await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(hosting(), loop))
+    return place.entrance
+
+
+async def test_port_that_a_blocked_loop_opens_late_is_known(
+    other_loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(entering, "LOOP_WAIT", 0.05)
+    entrance = await hosted(Place(certificate=Certificate()), other_loop)
+    with blocked(other_loop):
+        await entrance.follow()
+        assert not entrance.is_open
+    monkeypatch.setattr(entering, "LOOP_WAIT", 5.0)
+    await entrance.follow()
+    assert entrance.told() == (entrance._settings.mesh_port, {"mesh-tls": "permissive"})
+    assert "not opened" not in caplog.text
+    await entrance.close(0.1)
+    assert not entrance.is_open
+
+
+async def test_blocked_loop_opens_nothing_after_the_end(
+    other_loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entering, "LOOP_WAIT", 0.05)
+    entrance = await hosted(Place(certificate=Certificate()), other_loop)
+    with blocked(other_loop):
+        await entrance.follow()
+        await entrance.close(0.0)
+    await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(nothing(), other_loop))
+    assert not entrance.is_open
+
+
+async def test_port_that_a_blocked_loop_closes_late_is_open_until_then(
+    other_loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(certificate=Certificate())
+    entrance = await hosted(place, other_loop)
+    await entrance.follow()
+    monkeypatch.setattr(entering, "LOOP_WAIT", 0.05)
+    place.mode = "off"
+    with blocked(other_loop):
+        await entrance.follow()
+        assert entrance.is_open
+    monkeypatch.setattr(entering, "LOOP_WAIT", 5.0)
+    await entrance.follow()
+    await closed(entrance)
 
 
 def test_a_loop_that_has_ended_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
