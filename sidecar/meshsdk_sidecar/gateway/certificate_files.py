@@ -157,7 +157,7 @@ def _stamp(section: CertificateSection) -> _Stamp:
 def _leaf(file: str, chain: bytes) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificates(chain)[0]
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise BadCertificate(
             "cert", f"{file} holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)"
         ) from error
@@ -175,6 +175,9 @@ def _hosts(section: CertificateSection, leaf: x509.Certificate) -> tuple[str, ..
         own = [name.lower() for name in names.get_values_for_type(x509.DNSName)]
     except x509.ExtensionNotFound:
         own = []
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        said = f"{section.cert} does not say in due form which hosts it is for: {error}"
+        raise BadCertificate("cert", said) from error
     if section.hosts is None:
         if not own:
             raise BadCertificate("cert", f"{section.cert} is for no host (no DNS name among its alternative names)")

@@ -22,14 +22,21 @@ class Issuer:
         made = self._made(self._name, self._key, days=30, ca=True).sign(self._key, SHA256())
         self.roots = made.public_bytes(Encoding.PEM).decode()
 
-    def issue(self, name: str, *hosts: str, days: float = 30) -> dict[str, str]:
-        """Write `name.pem` and `name.key`; returns the section of the gateway's file."""
+    def issue(self, name: str, *hosts: str, days: float = 30, odd: bytes = b"") -> dict[str, str]:
+        """Write `name.pem` and `name.key`; returns the section of the gateway's file.
+
+        Args:
+            odd: written in place of the hosts' names, in DER.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         made = self._made(subject, key, days=days, ca=False)
         if hosts:
             names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
             made = made.add_extension(names, critical=False)
+        if odd:
+            names_id = x509.SubjectAlternativeName.oid
+            made = made.add_extension(x509.UnrecognizedExtension(names_id, odd), critical=False)
         cert, secret = self.folder / f"{name}.pem", self.folder / f"{name}.key"
         secret.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         cert.write_bytes(made.sign(self._key, SHA256()).public_bytes(Encoding.PEM))

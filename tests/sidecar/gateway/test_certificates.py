@@ -200,6 +200,19 @@ def test_what_cannot_be_shown_is_refused_in_words(own, issuer, tmp_path):
     assert "has 2097152 bytes" in why(**own | {"cert": str(junk)})[1]
 
 
+@pytest.mark.parametrize("odd", [b"\x30\x03\x82\x05a", b"\x30\x05\x82\x03\xe9ab", b"\x30\x04\xa3\x02\x30\x00"])
+def test_names_that_nobody_can_read_are_refused_at_the_start_and_later(own, issuer, odd, caplog):
+    found = CertificateFiles([CertificateSection(**own)])
+    before = found.pairs
+    issuer.issue("own", odd=odd)
+    assert not found.look()
+    assert found.pairs is before
+    words = f"{own['cert']} does not say in due form which hosts it is for: "
+    assert f"the certificate in force stays: {words}" in caplog.text
+    key, said = why(**own)
+    assert (key, said.startswith(words)) == ("cert", True)
+
+
 def test_a_key_with_a_password_is_refused_without_asking(own, tmp_path):
     from cryptography.hazmat.primitives import serialization as pem
 
