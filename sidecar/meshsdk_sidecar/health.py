@@ -13,6 +13,7 @@ import asyncio
 import errno
 import logging
 import random
+import re
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
@@ -177,7 +178,7 @@ def _read(page: str, place: Place, text: bytes) -> str:
     line = text.partition(b"\r\n")[0].decode("latin-1")[:_LINE]
     version, _, rest = line.partition(" ")
     status = rest[:3]
-    if not version.startswith("HTTP/1.") or not status.isdigit():
+    if not version.startswith("HTTP/1.") or not re.fullmatch("[0-9]{3}", status):
         return f"GET {page} at {place} is answered with {line!r}, which is not HTTP" if line else _nothing(page, place)
     if 200 <= int(status) < 400:
         return ""

@@ -202,6 +202,8 @@ admin: {port: 1}
         ("service: {name: a}\nidentity: {source: files, cert: /c}", "identity.source: files needs three PEM files"),
         ("service: {name: a}\nidentity: {ca: /c}", "identity.ca: files are read with `identity: {source: files}`"),
         ("service: {name: a, address: 10.0.0}", "service.address: '10.0.0': write an IP address"),
+        ("service: {name: a, address: a..b}", "service.address: 'a..b': write an IP address or a host name"),
+        (f"service: {{name: a, address: {'a' * 64}.b}}", "write an IP address or a host name"),
     ],
 )
 def test_one_mistake(tmp_path, text, said):

@@ -140,6 +140,7 @@ async def answering(text: bytes, check: HealthCheck, *, path: str = "") -> str:
         (b"HTTP/1.1 404 Not Found\r\n\r\n\x00\x01", "GET /healthz at HERE is answered with 404 Not Found"),
         (b"HTTP/1.1 799 Odd\r\n\r\n", "GET /healthz at HERE is answered with 799"),
         (b"SSH-2.0-x\r\n", "GET /healthz at HERE is answered with 'SSH-2.0-x', which is not HTTP"),
+        (b"HTTP/1.1 \xb2\xb2\xb2 OK\r\n", "GET /healthz at HERE is answered with 'HTTP/1.1 ²²² OK', which is not HTTP"),
         (b"", "GET /healthz at HERE: the connection was closed without an answer"),
         (b"(silence)", "HERE does not answer within 0.1 s"),
     ],
