@@ -29,10 +29,12 @@ class Request:
         method: as sent.
         target: the request target as sent, not decoded: the `raw_path` of ASGI, `RAW_URI` or `REQUEST_URI` of WSGI.
         headers: all values of a header by its name in small letters, one per line of it; empty where it is not there.
+        doubles: all values of the headers that are the same to an application behind CGI's names, as `x_user` and
+            `x-user` are.
         routed: the path, escaped, that the application routes, where a prefix is taken off before; empty where none is.
     """
 
-    __slots__ = ("_paths", "headers", "method", "peer", "routed", "target", "trust_domain")
+    __slots__ = ("_paths", "doubles", "headers", "method", "peer", "routed", "target", "trust_domain")
 
     def __init__(
         self,
@@ -42,6 +44,7 @@ class Request:
         target: str,
         headers: Callable[[str], Sequence[str]],
         *,
+        doubles: Callable[[str], Sequence[str]] = lambda _: (),
         routed: str = "",
     ) -> None:
         self.peer = peer or None
@@ -49,6 +52,7 @@ class Request:
         self.method = method
         self.target = target
         self.headers = headers
+        self.doubles = doubles
         self.routed = routed
         self._paths: Paths | None = None
 
@@ -59,6 +63,11 @@ class Request:
             sent = read(self.target)
             self._paths = joined(sent, read(self.routed)) if self.routed else sent
         return self._paths
+
+    def readings(self, header: str) -> tuple[Sequence[str], ...]:
+        """All values that a header may have, by its name in small letters: without its doubles, and with them."""
+        values, doubles = self.headers(header), self.doubles(header)
+        return (values, [*values, *doubles]) if doubles else (values,)
 
 
 def callers(peer: str | None, trust_domain: str) -> tuple[str, ...]:

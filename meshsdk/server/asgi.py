@@ -13,7 +13,7 @@ from meshsdk.identity.spiffe import SpiffeId
 from meshsdk.server.answers import Answer, method_not_allowed, overdue
 from meshsdk.server.beginning import Beginning
 from meshsdk.server.entrance import Entrance
-from meshsdk.server.forwarded import XFCC
+from meshsdk.server.forwarded import SPELLINGS, XFCC
 from meshsdk.server.inbound import Intake, Page, ServedRequest
 from meshsdk.server.lifecycle import Lifecycle
 from meshsdk.server.prefix import without
@@ -27,6 +27,7 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Header = tuple[bytes, bytes]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -90,8 +91,6 @@ class MeshASGI:
             await _reply(request.refusal, scope["method"], send)
             request.end()
             return
-        if request.forged or request.certificate:
-            scope = _with_certificate(scope, request.certificate)
         reply = _Reply(request, scope, send, self._intake)
         token = current.set(request.inbound)
         try:
@@ -142,10 +141,11 @@ class MeshASGI:
 
     def _admit(self, routed: str, scope: Scope) -> ServedRequest:
         client, server = scope.get("client"), scope.get("server")
-        return self._intake.admit(
+        headers = list(map(tuple, scope["headers"]))  # ASGI says pairs, which may be lists; compiled code takes tuples
+        request = self._intake.admit(
             scope.get("method", "GET"),
             scope["path"],
-            list(map(tuple, scope["headers"])),  # ASGI says pairs, which may be lists; compiled code takes tuples only
+            headers,
             scheme=scope.get("scheme", "http"),
             server=tuple(server) if server else None,
             client=client[0] if client else "",
@@ -153,6 +153,10 @@ class MeshASGI:
             target=scope.get("raw_path"),
             routed=routed,
         )
+        # Of its own, as uvicorn adds trailers to the list that it gave us: nobody has judged those. In place, as what
+        # is around us may look for the route that a framework leaves in the scope.
+        scope["headers"] = _shown(headers, request)
+        return request
 
     def _routed(self, scope: Scope) -> str:
         prefix = self._prefix or scope.get("root_path")
@@ -177,8 +181,6 @@ class MeshASGI:
             await send({"type": "websocket.close", "code": 1008, "reason": request.refusal.body.decode().strip()})
             request.end()
             return
-        if request.forged or request.certificate:
-            scope = _with_certificate(scope, request.certificate)
         token = current.set(request.inbound)
         app = scope.get("app")
 
@@ -284,12 +286,11 @@ def _peer(scope: Scope) -> SpiffeId | None:
     return peer
 
 
-def _with_certificate(scope: Scope, certificate: bytes | None) -> Scope:
-    """The scope as the application sees it (rule 1 of forwarded.py)."""
-    headers = [pair for pair in scope["headers"] if pair[0] != XFCC]
-    if certificate is not None:
-        headers.append((XFCC, certificate))
-    return {**scope, "headers": headers}
+def _shown(headers: list[Header], request: ServedRequest) -> list[Header]:
+    """The headers as the application sees them (rule 1 of forwarded.py)."""
+    if request.forged:
+        headers = [pair for pair in headers if pair[0] not in SPELLINGS]
+    return headers if request.certificate is None else [*headers, (XFCC, request.certificate)]
 
 
 def _closing(headers: Any) -> list[tuple[bytes, bytes]]:

@@ -110,7 +110,13 @@ class Guard:
             return _NO_IDENTITY
         sent = _text(target, path)
         request = Request(
-            peer, self._trust_domain(), method, sent, _look_up(headers), routed=routed and _quoted(routed)
+            peer,
+            self._trust_domain(),
+            method,
+            sent,
+            _look_up(headers),
+            doubles=_doubles(headers),
+            routed=routed and _quoted(routed),
         )
         return _decide(plan.access, intentions, request)
 
@@ -195,5 +201,18 @@ def _look_up(headers: Headers) -> Callable[[str], list[str]]:
     def values(name: str) -> list[str]:
         wanted = name.encode("latin-1")
         return [value.decode("latin-1") for header, value in headers if header == wanted]
+
+    return values
+
+
+def _doubles(headers: Headers) -> Callable[[str], list[str]]:
+    def values(name: str) -> list[str]:
+        wanted = name.encode("latin-1")
+        double = wanted.replace(b"_", b"-")
+        return [
+            value.decode("latin-1")
+            for header, value in headers
+            if header != wanted and header.replace(b"_", b"-") == double
+        ]
 
     return values

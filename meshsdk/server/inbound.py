@@ -19,7 +19,7 @@ from meshsdk.identity.spiffe import SpiffeId
 from meshsdk.server.answers import UNVERIFIED, Answer, denied, expired
 from meshsdk.server.bearer import challenge
 from meshsdk.server.deadline import ENVOY_HEADER, GRPC_HEADER, Timeout, read_timeout
-from meshsdk.server.forwarded import XFCC, element
+from meshsdk.server.forwarded import SPELLINGS, element
 from meshsdk.server.guard import CONNECTION, STRICT, Guard
 from meshsdk.telemetry.access_log import is_failure
 from meshsdk.telemetry.context import Inbound
@@ -36,7 +36,7 @@ Page = Callable[[], "Answer | Future[Answer]"]
 RequestSink = Callable[[RequestStarted | RequestEnded], None]
 
 _TIMEOUT_HEADERS = frozenset((ENVOY_HEADER, GRPC_HEADER))
-_READ = _TIMEOUT_HEADERS | {XFCC}
+_READ = _TIMEOUT_HEADERS | SPELLINGS
 
 
 class ServedRequest:
@@ -245,7 +245,7 @@ class Intake:
             if request.refusal is None:
                 self._authenticate(self._guard, request, target, headers, routed)
         if named:
-            request.forged = any(pair[0] == XFCC for pair in named)
+            request.forged = any(pair[0] in SPELLINGS for pair in named)
         if self._own_id is not None and identity is not None:
             request.certificate = element(self._own_id(), identity)
         self._open.add(request)
