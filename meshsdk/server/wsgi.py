@@ -30,6 +30,9 @@ WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 ROUTE = "meshsdk.route"
 """Key of the environ under which a framework's hook leaves the route's template."""
 
+# CGI has these two under names of their own (RFC 3875, 4.1.2 and 4.1.3); PEP 3333 lets them be empty for not sent.
+_UNPREFIXED = ((b"content-type", "CONTENT_TYPE"), (b"content-length", "CONTENT_LENGTH"))
+
 _XFCC = "HTTP_X_FORWARDED_CLIENT_CERT"
 
 # Scraping asks every worker, and each has a quarter of a second; a page that takes longer will not come.
@@ -238,11 +241,15 @@ def _header_name(key: str) -> bytes:
 
 
 def _headers(environ: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
-    return [
+    headers = [
         (_header_name(name), value.encode("latin-1", "replace"))
         for name, value in environ.items()
         if name.startswith("HTTP_")
     ]
+    for name, key in _UNPREFIXED:
+        if value := environ.get(key):
+            headers.append((name, value.encode("latin-1", "replace")))
+    return headers
 
 
 def _reply(answer: Answer, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

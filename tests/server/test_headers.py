@@ -12,7 +12,7 @@ from meshsdk.core.access import Access, Rule
 from meshsdk.core.request import Header
 from meshsdk.server.forwarded import SPELLINGS, XFCC
 from tests.server import mesh_port as mp
-from tests.server.test_guard import Asgi, guard
+from tests.server.test_guard import Asgi, Wsgi, guard
 
 FORGED = "URI=spiffe://test.consul/admin"
 NO_BETA = Access("allow", (Rule("no beta", "deny", headers=(Header("x-beta", present=True),)),))
@@ -82,3 +82,13 @@ async def test_a_rule_sees_a_header_that_is_written_with_underscores(make_intake
     assert (await asking.ask("/", ((b"x-role", b"admin"),)))[0] == 200
     assert (await asking.ask("/", ((b"x_role", b"admin"),)))[0] == 403
     assert (await asking.ask("/", ((b"x-role", b"admin"), (b"x_role", b"guest"))))[0] == 403
+
+
+def test_wsgi_rules_see_content_type_and_length(make_intake: Any) -> None:
+    xml = Rule("no xml", "deny", headers=(Header("content-type", prefix="application/xml"),))
+    empty = Rule("no length", "deny", headers=(Header("content-length", present=False),))
+    asking = Wsgi(make_intake(guard=guard(access=Access("allow", (xml, empty)))))
+    assert asking.ask("/", CONTENT_TYPE="application/xml", CONTENT_LENGTH="2")[0] == "403 Forbidden"
+    assert asking.ask("/", CONTENT_TYPE="application/json", CONTENT_LENGTH="2")[0] == "200 OK"
+    assert asking.ask("/", CONTENT_TYPE="", CONTENT_LENGTH="0")[0] == "200 OK"
+    assert asking.ask("/", CONTENT_TYPE="", CONTENT_LENGTH="")[0] == "403 Forbidden"
