@@ -119,10 +119,11 @@ class JwtSection(Section):
     """Tokens (JWT) of end users, in `Authorization: Bearer …`; nowhere else are they looked for.
 
     A token must be signed by a key of its issuer (RS256–512, PS256–512, ES256–512, EdDSA; never `none`, never HS256,
-    whose key both sides know), must not be longer than 8 KiB, must name an `exp` that is not over and an audience of
-    the list, and its `nbf` and `iat` must not lie ahead. One that is none of this is answered with 401, where tokens
-    are not required too: a caller that shows a bad one is not the caller it says it is. As long as an issuer's keys
-    were never read, its tokens can be neither taken nor refused: 503, so that callers try again and keep them.
+    whose key both sides know), which it must name (`kid`) only where the issuer has more than 8. It must not be longer
+    than 8 KiB, must name an `exp` that is not over and an audience of the list, and its `nbf` and `iat` must not lie
+    ahead. One that is none of this is answered with 401, where tokens are not required too: a caller that shows a bad
+    one is not the caller it says it is. As long as an issuer's keys were never read, its tokens can be neither taken
+    nor refused: 503, so that callers try again and keep them.
 
     `mesh.claims()` gives the application what a good token says. Access rules do not look at claims. Python's PyJWT
     does the work: `pip install 'meshsdk[jwt]'`; without it, what needs a token is answered with 503.

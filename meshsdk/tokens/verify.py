@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,16 +29,20 @@ def verify(
         BadToken: it is not; says why.
         ImportError: PyJWT is not installed.
     """
-    from jwt.exceptions import PyJWTError
+    from jwt.exceptions import InvalidSignatureError, PyJWTError
 
     header, issuer = _claimed(token, jwt)
-    known = keys(issuer.jwks)
-    candidates = known.named(header.get("kid")) if known else ()
+    known, name = keys(issuer.jwks), header.get("kid")
+    candidates = known.named(name) if known else ()
     if not candidates:
         miss(issuer.jwks)
         raise BadToken("key" if known else "unavailable")
     try:
-        return _decoded(token, _fitting(candidates, header), issuer, jwt.clock_skew)
+        return _tried(token, _fitting(candidates, header), issuer, jwt.clock_skew)
+    except InvalidSignatureError:
+        if name is None:  # a newer key may fit
+            miss(issuer.jwks)
+        raise BadToken("signature") from None
     except PyJWTError as refused:
         raise BadToken(_code(refused)) from None
     except _BROKEN:
@@ -65,11 +70,21 @@ def _claimed(token: str, jwt: Jwt) -> tuple[Mapping[str, Any], Issuer]:
     return header, issuer
 
 
-def _fitting(candidates: tuple[Key, ...], header: Mapping[str, Any]) -> Key:
-    for key in candidates:
-        if header.get("alg") in key.algorithms:
-            return key
-    raise BadToken("algorithm")
+def _fitting(candidates: tuple[Key, ...], header: Mapping[str, Any]) -> list[Key]:
+    fitting = [key for key in candidates if header.get("alg") in key.algorithms]
+    if not fitting:
+        raise BadToken("algorithm")
+    return fitting
+
+
+def _tried(token: str, keys: list[Key], issuer: Issuer, skew: float) -> Mapping[str, Any]:
+    """By the key that the token is signed with: signatures come before claims, so what a token says changes nothing."""
+    from jwt.exceptions import InvalidSignatureError
+
+    for key in keys[:-1]:
+        with contextlib.suppress(InvalidSignatureError):
+            return _decoded(token, key, issuer, skew)
+    return _decoded(token, keys[-1], issuer, skew)
 
 
 def _decoded(token: str, key: Key, issuer: Issuer, skew: float) -> Mapping[str, Any]:
@@ -95,7 +110,6 @@ def _code(refused: Exception) -> str:
         exceptions.ImmatureSignatureError: "early",
         exceptions.InvalidAudienceError: "audience",
         exceptions.InvalidIssuerError: "issuer",
-        exceptions.InvalidSignatureError: "signature",
         exceptions.InvalidAlgorithmError: "algorithm",
         exceptions.DecodeError: "malformed",
     }

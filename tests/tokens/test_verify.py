@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from meshsdk.core.tokens import MAX_TOKEN, BadToken, Issuer, Jwt, bearer
-from meshsdk.tokens.keys import KeySet, read_keys
+from meshsdk.tokens.keys import MAX_TRIED, KeySet, read_keys
 from meshsdk.tokens.verify import verify
 from tests.tokens.issuing import AUDIENCE, NAME, POLICY, by_hand, by_secret, claims, jwk, jwks, part, private, token
 
@@ -115,10 +115,32 @@ def test_a_token_brings_no_key_of_its_own() -> None:
         assert refusal(token("RSA", 1, head={"kid": "RSA#0", **header})) == "signature"
 
 
-def test_without_a_name_the_only_key_is_meant_and_no_choice_is_made() -> None:
-    nameless = jwt.encode(claims(), private(), "RS256")
-    assert judged(nameless)
-    assert refusal(nameless, keys=read_keys(jwks(jwk(), jwk("RSA", 1)))) == "key"
+def nameless(number: int = 0, **more: Any) -> str:
+    return jwt.encode(claims(**more), private("RSA", number), "RS256")
+
+
+def test_without_a_name_any_key_may_be_meant() -> None:
+    """As while an issuer changes its key."""
+    keys = read_keys(jwks(jwk("P-256"), jwk(), jwk("RSA", 1)))
+    for number in (0, 1):
+        assert judged(nameless(number), keys=keys)["sub"] == "ada"
+        assert refusal(nameless(number, exp=1), keys=keys) == "expired"
+        assert refusal(token("RSA", number, head={"kid": "RSA#2"}), keys=keys) == "key"
+    assert judged(jwt.encode(claims(), private("P-256"), "ES256"), keys=keys)
+    assert refusal(jwt.encode(claims(), private("Ed25519"), "EdDSA"), keys=keys) == "algorithm"
+
+
+def test_without_a_name_a_key_that_fits_is_asked_for() -> None:
+    missed: list[str] = []
+    with pytest.raises(BadToken, match="signature"):
+        judged(nameless(2), keys=read_keys(jwks(jwk(), jwk("RSA", 1))), missed=missed)
+    assert missed == ["/keys.json"]
+
+
+def test_among_many_keys_a_token_must_name_its_own() -> None:
+    many = [jwk(kid=f"key {number}") for number in range(MAX_TRIED)]
+    assert judged(nameless(), keys=read_keys(jwks(*many)))
+    assert refusal(nameless(), keys=read_keys(jwks(*many, jwk()))) == "key"
 
 
 def test_names_of_keys_are_only_names() -> None:
