@@ -22,7 +22,7 @@ from meshsdk_sidecar.gateway.fields import Attire, cleansed, forwarded
 from meshsdk_sidecar.gateway.guest import Carried, peer_of
 from meshsdk_sidecar.gateway.routes import NoRoute, Routes, name_of
 from meshsdk_sidecar.proxy.fields import request_head
-from meshsdk_sidecar.proxy.outbound import Looking, idempotent, origin, path_of
+from meshsdk_sidecar.proxy.outbound import Looking, idempotent, origin, path_of, timeouts
 
 if TYPE_CHECKING:
     from meshsdk.core.cluster import Cluster
@@ -109,7 +109,7 @@ class GatewayDoor(_Door):
         passage = _Passage(self._plane, self._attire, route, client)
         cluster = self._plane.peek(route.to)
         if cluster is None:
-            looking = Looking(passage, downstream, asked, target)
+            looking = Looking(passage, downstream, asked, target, passage.deadline(timeouts(asked)))
             downstream.work = looking
             looking.begin(self._plane, route.to)
         else:
@@ -127,7 +127,9 @@ class _Passage:
         self._route = route
         self._client = client
 
-    def forward(self, downstream: Downstream, asked: Asked, cluster: Cluster, target: bytes) -> None:
+    def forward(
+        self, downstream: Downstream, asked: Asked, cluster: Cluster, target: bytes, deadline: float | None = None
+    ) -> None:
         """Carry it to a service that is known."""
         plane = self._plane
         told = forwarded(self._client, asked.host or b"", asked.fields)
@@ -139,17 +141,18 @@ class _Passage:
             path_of(target),
             idempotent(asked.method) or head.keyed,
             replayable=True,
-            deadline=self._deadline([pair for pair in head.timeouts if pair[0] == GRPC_HEADER]),
+            deadline=self.deadline(head.timeouts) if deadline is None else deadline,
         )
         carried = Carried(downstream, asked, head, plane.follow(cluster), cluster, call)
         carried.wear(self._attire)
         downstream.work = carried
         carried.begin()
 
-    def _deadline(self, timeouts: list[tuple[bytes, bytes]]) -> float | None:
-        """The route's, or a client's own where that is shorter."""
+    def deadline(self, given: list[tuple[bytes, bytes]]) -> float | None:
+        """The route's from now on, or a client's own where that is shorter."""
         bounds = [] if self._route.timeout is None else [self._route.timeout]
-        if timeouts and (seconds := read_timeout(timeouts).seconds) is not None:
+        own = [pair for pair in given if pair[0] == GRPC_HEADER]
+        if own and (seconds := read_timeout(own).seconds) is not None:
             bounds.append(seconds)
         return self._plane.clock() + min(bounds) if bounds else None
 

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from meshsdk.core.model import Call
 from meshsdk.core.names import NoName, service_of
-from meshsdk.errors import CallError, MeshError
-from meshsdk.server.deadline import read_timeout
+from meshsdk.errors import CallError, DeadlineExceeded, MeshError
+from meshsdk.server.deadline import ENVOY_HEADER, GRPC_HEADER, read_timeout
 from meshsdk_sidecar.proxy.connect import Connecting
 from meshsdk_sidecar.proxy.downstream import Downstream
 from meshsdk_sidecar.proxy.fields import request_head
@@ -36,7 +36,17 @@ if TYPE_CHECKING:
     from meshsdk.wire.http1.requests import Asked, Refused
     from meshsdk_sidecar.proxy.plane import Plane
 
-__all__ = ["Forwards", "Looking", "Misdirected", "OutboundDoor", "authority", "idempotent", "origin", "path_of"]
+__all__ = [
+    "Forwards",
+    "Looking",
+    "Misdirected",
+    "OutboundDoor",
+    "authority",
+    "idempotent",
+    "origin",
+    "path_of",
+    "timeouts",
+]
 
 log = logging.getLogger("meshsdk.sidecar")
 
@@ -63,8 +73,15 @@ class Misdirected(Exception):
 class Forwards(Protocol):
     """Carries a request once its service is known."""
 
-    def forward(self, downstream: Downstream, asked: Asked, cluster: Cluster, target: bytes) -> None:
-        """Carry it there; `target` is in origin form."""
+    def forward(
+        self, downstream: Downstream, asked: Asked, cluster: Cluster, target: bytes, deadline: float | None = None
+    ) -> None:
+        """Carry it there.
+
+        Args:
+            target: in origin form.
+            deadline: that of the request, where it has been running for a while.
+        """
         ...
 
 
@@ -111,18 +128,19 @@ class OutboundDoor:
             downstream.reply(status, f"{error}\n".encode(), ((b"x-mesh-flag", flag),) if flag else ())
             return
         if cluster is None:
-            looking = Looking(self, downstream, asked, target)
+            looking = Looking(self, downstream, asked, target, _deadline(timeouts(asked), plane.clock()))
             downstream.work = looking
             looking.begin(plane, name)
         else:
             self.forward(downstream, asked, cluster, target)
 
-    def forward(self, downstream: Downstream, asked: Asked, cluster: Cluster, target: bytes) -> None:
+    def forward(
+        self, downstream: Downstream, asked: Asked, cluster: Cluster, target: bytes, deadline: float | None = None
+    ) -> None:
         """Carry a request to a service that is known."""
         plane = self._plane
         head = request_head(asked, target, upgrade=bool(asked.upgrade))
-        deadline = None
-        if head.timeouts:
+        if head.timeouts and deadline is None:
             deadline = _deadline(head.timeouts, plane.clock())
         method = asked.method
         call = Call(
@@ -173,8 +191,7 @@ class OutboundDoor:
                 "mesh encrypts; CONNECT leads to hosts outside only",
             )
         cluster = self._outside(downstream, target)
-        deadline = _deadline([(name.lower(), value) for name, value in asked.fields], plane.clock())
-        connecting = Connecting(downstream, cluster, plane.pools, deadline)
+        connecting = Connecting(downstream, cluster, plane.pools, _deadline(timeouts(asked), plane.clock()))
         downstream.work = connecting
         connecting.begin()
 
@@ -201,26 +218,40 @@ class OutboundDoor:
 
 
 class Looking(Waiting):
-    """A request whose service is asked for the first time."""
+    """A request whose service is asked for the first time, until its deadline, if it has one."""
 
-    __slots__ = ("_asked", "_door", "_downstream", "_target", "_task")
+    __slots__ = ("_asked", "_deadline", "_door", "_downstream", "_target", "_task")
 
-    def __init__(self, door: Forwards, downstream: Downstream, asked: Asked, target: bytes) -> None:
+    def __init__(
+        self, door: Forwards, downstream: Downstream, asked: Asked, target: bytes, deadline: float | None
+    ) -> None:
         self._door = door
         self._downstream = downstream
         self._asked = asked
         self._target = target
+        self._deadline = deadline
         self._task: asyncio.Task[Cluster] | None = None
 
     def begin(self, plane: Plane, service: str) -> None:
         """Ask for the service."""
-        self._task = asyncio.get_running_loop().create_task(plane.look_up(service))
+        self._task = asyncio.get_running_loop().create_task(self._look_up(plane, service))
         self._task.add_done_callback(self._found)
 
     def abandon(self) -> None:
         """The client is gone."""
         if self._task is not None:
             self._task.cancel()
+
+    async def _look_up(self, plane: Plane, service: str) -> Cluster:
+        bound = asyncio.timeout(None if self._deadline is None else self._deadline - plane.clock())
+        try:
+            async with bound:
+                return await plane.look_up(service)
+        except TimeoutError:
+            if not bound.expired():
+                raise
+            problem = "the time was over before anything was known of the service"
+            raise DeadlineExceeded(problem, service=service, reason="deadline") from None
 
     def _found(self, task: asyncio.Task[Cluster]) -> None:
         downstream = self._downstream
@@ -229,7 +260,7 @@ class Looking(Waiting):
         downstream.work = None
         error = task.exception()
         if error is None:
-            self._door.forward(downstream, self._asked, task.result(), self._target)
+            self._door.forward(downstream, self._asked, task.result(), self._target, self._deadline)
             return
         if not isinstance(error, MeshError):
             log.error("a service could not be looked up", exc_info=error)
@@ -281,6 +312,12 @@ def _is_local(name: str, here: str) -> bool:
     except ValueError:
         return False
     return address.is_loopback or address.is_unspecified
+
+
+def timeouts(asked: Asked) -> list[tuple[bytes, bytes]]:
+    """The deadline a request names, names in small letters; what of `request_head` is needed before there is one."""
+    fields = ((name.lower(), value) for name, value in asked.fields)
+    return [(name, value) for name, value in fields if name in {ENVOY_HEADER, GRPC_HEADER}]
 
 
 def _deadline(fields: list[tuple[bytes, bytes]], now: float) -> float | None:

@@ -88,6 +88,17 @@ async def test_the_route_bounds_the_time_of_a_request(make):
         assert (await rig.ask("/", "any.example.net", "grpc-timeout: 20m")).status == 504
 
 
+async def test_the_route_bounds_the_wait_for_a_service_that_is_looked_up(make):
+    async def acluster(service):
+        await asyncio.Event().wait()
+
+    rig = await make(routes=[{"host": "*", "to": "shop", "timeout": "50ms"}])
+    services = rig.plane._parts.services
+    services.peek, services.acluster = lambda _: None, acluster
+    async with asyncio.timeout(3):
+        assert (await rig.ask()).status == 504
+
+
 async def test_an_upgrade_is_carried(make):
     async def websocket(peer: Peer) -> None:
         await peer.head()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 
 import pytest
 
+from meshsdk.core.cluster import Cluster
 from meshsdk.telemetry.access_log import AccessLog
 from tests.sidecar.proxy.ends import until
 from tests.sidecar.proxy.rig import Rig
@@ -70,6 +72,37 @@ async def test_connect_has_the_time_its_client_gives_it(rig: Rig) -> None:
             sock.close()
     assert (reply.status, reply.get(b"x-mesh-flag")) == (504, b"UT")
     assert 0.14 < taken < 0.9  # of a second, that connecting may take by the policy
+
+
+async def test_what_is_no_deadline_of_a_connect_does_not_bound_it(rig: Rig) -> None:
+    client = await rig.client()
+    await client.send(b"CONNECT %b HTTP/1.1\r\nHost: x\r\nX-Wait: 1n\r\n\r\n" % rig.app.address.encode())
+    assert (await client.reply(b"HEAD")).status == 200
+
+
+async def test_deadline_runs_while_the_service_is_looked_up(rig: Rig) -> None:
+    asked = b"GET / HTTP/1.1\r\nHost: app\r\nX-Envoy-Expected-Rq-Timeout-Ms: %d\r\n\r\n"
+    known, ended = asyncio.Event(), []
+
+    async def acluster(service: str) -> Cluster:
+        try:
+            await known.wait()
+        finally:
+            ended.append(service)
+        return rig.cluster
+
+    rig.directory.peek, rig.directory.acluster = lambda _: None, acluster  # type: ignore[method-assign]
+    client = await rig.client()
+    reply = await client.ask(asked % 50)
+    assert (reply.status, reply.get(b"x-mesh-flag")) == (504, b"UT")
+    assert ended == ["app"]  # nobody waits any more
+    begun = rig.plane.clock()
+    await client.send(asked % 5000)
+    await until(lambda: rig.plane.clock() > begun + 0.1)
+    known.set()
+    assert (await client.reply()).status == 200
+    (request,) = rig.app.requests
+    assert 0 < int(request.get(b"x-envoy-expected-rq-timeout-ms") or 0) <= 4900
 
 
 async def test_tunnel_outlasts_the_deadline_of_its_connect(rig: Rig) -> None:
