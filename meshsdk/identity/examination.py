@@ -99,12 +99,9 @@ def _identity(certificate: x509.Certificate) -> SpiffeId:
         found = " and ".join(map(repr, uris)) or "none"
         raise BadMaterial(f"certificate of {subject}: exactly one URI name (its SPIFFE id) is allowed; it has {found}")
     try:
-        identity = SpiffeId.parse(uris[0])
+        return SpiffeId.of_workload(uris[0])
     except ValueError as error:
         raise BadMaterial(f"certificate: its URI name is no identity: {error}") from error
-    if not identity.path:
-        raise BadMaterial(f"certificate of {identity}: that is a whole trust domain; a workload's id has a path")
-    return identity
 
 
 def _private(key: str, certificate: x509.Certificate) -> str:

@@ -79,7 +79,7 @@ def _only(uris: Sequence[str]) -> SpiffeId | None:
     if len(uris) != 1:
         return None
     try:
-        return SpiffeId.parse(uris[0])
+        return SpiffeId.of_workload(uris[0])
     except ValueError as error:
         log.debug("no peer in the certificate: %s", error)
         return None

@@ -60,6 +60,18 @@ class SpiffeId(Value):
         return cls(trust_domain, slash + path)
 
     @classmethod
+    def of_workload(cls, text: str) -> SpiffeId:
+        """Read the id in the certificate of a workload: it has a path (X.509-SVID, section 2).
+
+        Raises:
+            ValueError: it is no SPIFFE id, or that of a trust domain, whose certificate is to sign others; says why.
+        """
+        found = cls.parse(text)
+        if not found.path:
+            raise ValueError(f"{text} is a whole trust domain; a workload's id has a path")
+        return found
+
+    @classmethod
     def of_service(cls, trust_domain: str, datacenter: str, service: str, namespace: str = "default") -> SpiffeId:
         """The id that Consul's CA gives a service.
 

@@ -59,7 +59,7 @@ def _verified(connection: Connection, domains: frozenset[str], wanted: str) -> S
             f" is; it should be {wanted}"
         )
     try:
-        found = SpiffeId.parse(uris[0])
+        found = SpiffeId.of_workload(uris[0])
     except ValueError as error:
         raise PeerRejected(f"the peer is nobody: {error}; it should be {wanted}") from error
     if found.trust_domain not in domains:

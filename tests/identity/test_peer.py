@@ -114,8 +114,10 @@ def test_asgi_without_tls(scope: dict[str, object]):
     assert asgi_peer(scope) is None
 
 
-@pytest.mark.parametrize("uris", [(), ("https://example.org/",), (str(WEB), "spiffe://test.consul/other")])
-def test_a_certificate_without_exactly_one_spiffe_id_is_no_peer(ca: Pair, uris: tuple[str, ...]):
+@pytest.mark.parametrize(
+    "uris", [(), ("https://example.org/",), (str(WEB), "spiffe://test.consul/other"), ("spiffe://test.consul",)]
+)
+def test_a_certificate_without_exactly_one_id_of_a_workload_is_no_peer(ca: Pair, uris: tuple[str, ...]):
     assert certificate_peer(issue("x", ca, uris).pem) is None
 
 

@@ -53,7 +53,7 @@ def test_the_called_service_is_let_pass():
         (told(id_of("Web")), "it should be service web"),
         (told(f"spiffe://{DOMAIN}/svc/web"), "it should be service web"),
         (told(f"spiffe://{DOMAIN}/ns/default/dc/dc1/svc/web/more"), "it should be service web"),
-        (told(f"spiffe://{DOMAIN}"), "it should be service web"),
+        (told(f"spiffe://{DOMAIN}"), "whole trust domain; .*; it should be service web"),
         (told(id_of("web", "evil")), "of a foreign trust domain; it should be service web"),
         (told(id_of("web", f"x.{DOMAIN}")), "of a foreign trust domain"),
         (told(id_of("web"), id_of("web")), "has 2 URI names"),
@@ -73,7 +73,8 @@ def test_nobody_else_is(connection: Connection, why: str):
 def test_a_server_is_told_who_calls():
     assert verified_peer(told(id_of("api")), [DOMAIN]) == SpiffeId.parse(id_of("api"))
     assert verified_peer(told(f"spiffe://{DOMAIN}/person/ann"), [DOMAIN]).service is None
-    for connection in (told(id_of("api", "evil")), told(), nobody(), told(id_of("api"), id_of("web"))):
+    two, domain = told(id_of("api"), id_of("web")), told(f"spiffe://{DOMAIN}")
+    for connection in (told(id_of("api", "evil")), told(), nobody(), two, domain):
         with pytest.raises(PeerRejected, match=f"it should be of spiffe://{DOMAIN}$"):
             verified_peer(connection, [DOMAIN])
 
