@@ -145,8 +145,8 @@ class Upstream(Section):
 
     @property
     def name(self) -> str:
-        """What its listener is called: the same in another version of the file, wherever it stands there."""
-        return f"upstreams.{self.service}:{self.port}"
+        """What its listener is called: one service may have several."""
+        return f"upstreams.{self.service}@{self.place}"
 
     @property
     def place(self) -> Place:

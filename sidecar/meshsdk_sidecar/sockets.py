@@ -1,7 +1,7 @@
 """Listening sockets by name, all of them or none: opened, or taken over from the process before.
 
-They are a matter of their own so that they may live longer than what serves them: a new version takes them over by
-their names, several processes share them, and a place that is taken is known before anything else has begun.
+They are a matter of their own so that they may live longer than what serves them: a new version takes them over,
+several processes share them, and a place that is taken is known before anything else has begun.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ _PRIVATE = 0o177
 
 
 def open_sockets(
-    places: Mapping[str, Place], *, spread: bool = False, held: Mapping[str, Sequence[socket.socket]] | None = None
+    places: Mapping[str, Place], *, spread: bool = False, held: list[socket.socket] | None = None
 ) -> Sockets:
     """Listen at every place.
 
     Args:
         places: by the name of the section that says where, such as `outbound`.
         spread: let other processes listen at the same places, the system spreading connections (SO_REUSEPORT).
-        held: sockets of the process before; one that listens at its name's place is taken, any other is closed.
+        held: sockets of the process before, whatever they were called there; those that listen at one of the places are
+            taken out and used, any other is left in it.
 
     Raises:
         ConfigError: with a line for every place where that cannot be, saying what to write instead; none is open then.
@@ -43,32 +44,25 @@ def open_sockets(
     found: Sockets = {}
     mistakes: list[str] = []
     for name, place in places.items():
-        if taken := [one for one in (held or {}).get(name, ()) if _stands(one, place)]:
-            found[name] = taken
-            continue
         try:
-            found[name] = _listen(place, spread=spread)
+            found[name] = _listen(place, [] if held is None else held, spread=spread)
         except OSError as error:
             mistakes.append(f"cannot listen at {place}: {_reason(error)}; {_remedy(name, place, error)}")
     if mistakes:
         close(found)
         raise ConfigError("\n".join(mistakes))
-    kept = {id(one) for sockets in found.values() for one in sockets}
-    close({name: [one for one in sockets if id(one) not in kept] for name, sockets in (held or {}).items()})
     return found
 
 
-def open_several(
-    places: Mapping[str, Place], count: int, *, held: Mapping[str, Sequence[socket.socket]] | None = None
-) -> Sockets:
+def open_several(places: Mapping[str, Place], count: int, *, held: list[socket.socket] | None = None) -> Sockets:
     """Listen at every place, `count` times, for as many processes; held sockets stay as they are. As `open_sockets`.
 
     The system would share a place between all processes of a user that ask for it, whoever they are: so each is opened
     for ourselves alone first.
     """
+    before = set(held or ())
     found = open_sockets(places, held=held)
-    kept = {id(one) for each in (held or {}).values() for one in each}
-    fresh = {name: places[name] for name, each in found.items() if not any(id(one) in kept for one in each)}
+    fresh = {name: places[name] for name, each in found.items() if before.isdisjoint(each)}
     close({name: found[name] for name in fresh})
     found |= {name: [] for name in fresh}
     for _ in range(count):
@@ -126,21 +120,16 @@ def adopt(numbers: Mapping[str, Sequence[int]]) -> Sockets:
     return found
 
 
-def _stands(one: socket.socket, place: Place) -> bool:
-    """Whether a socket listens at a place."""
+def _listen(place: Place, held: list[socket.socket], *, spread: bool) -> list[socket.socket]:
+    """Listen at each address of a place, by what is held where it is there; that is held no more then."""
     if place.socket:
-        return one.family == socket.AF_UNIX and one.getsockname() == place.socket
-    if one.family == socket.AF_UNIX:
-        return False
-    return any(one.getsockname()[:2] == address[:2] for _, address in _addresses(place))
-
-
-def _listen(place: Place, *, spread: bool) -> list[socket.socket]:
-    if place.socket:
-        return [_listen_unix(place.socket)]
+        return _taken(held, socket.AF_UNIX, place.socket) or [_listen_unix(place.socket)]
     made: list[socket.socket] = []
     absent: OSError | None = None
     for family, address in _addresses(place):
+        if taken := _taken(held, family, address):
+            made += taken
+            continue
         try:
             made.append(_listen_tcp(family, address, spread=spread))
         except OSError as error:
@@ -151,6 +140,18 @@ def _listen(place: Place, *, spread: bool) -> list[socket.socket]:
     if absent is not None and not made:
         raise absent
     return made
+
+
+def _taken(held: list[socket.socket], family: int, address: str | tuple[str, int]) -> list[socket.socket]:
+    """What listens at an address, which is held no more."""
+    found = [one for one in held if (one.family, _address(one)) == (family, address)]
+    held[:] = [one for one in held if one not in found]
+    return found
+
+
+def _address(one: socket.socket) -> str | tuple[str, int]:
+    name = one.getsockname()
+    return name if isinstance(name, str) else name[:2]
 
 
 def _listen_tcp(family: int, address: tuple[str, int], *, spread: bool) -> socket.socket:
@@ -209,8 +210,8 @@ def _reason(error: OSError) -> str:
 
 
 def _remedy(name: str, place: Place, error: OSError) -> str:
-    what, _, upstream = name.partition(".")
-    said = f"the upstream {upstream}'s " if upstream else f"{what}."
+    upstream = name.removeprefix("upstreams.")
+    said = f"{name.partition('[')[0]}." if upstream == name else f"the upstream {upstream}'s "
     if place.socket:
         return f"write another {said}socket, or end what listens there"
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:

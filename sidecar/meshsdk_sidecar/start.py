@@ -14,6 +14,8 @@ from meshsdk_sidecar import kinds, sockets
 from meshsdk_sidecar.loops import loop_factory
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from meshsdk_sidecar.config import Config
     from meshsdk_sidecar.gateway.config import GatewayConfig
     from meshsdk_sidecar.handover import Predecessor
@@ -65,7 +67,9 @@ def serve(
     file = _Ours(config.admin.socket)
     sole = before is None  # whether nobody else serves at our places
     try:
-        listening = _listen(config, {} if before is None else before.held)
+        held = [] if before is None else [one for each in before.held.values() for one in each]
+        listening = _listen(config, held)
+        sockets.close({"": held})  # nobody listens there any more
         file.mark()
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             process = make(listening, before)
@@ -107,16 +111,15 @@ class _Ours:
             return None
 
 
-def _listen(config: F, held: sockets.Sockets) -> sockets.Sockets:
-    """Every worker has sockets of its own; the pages are the control process's alone."""
+def _listen(config: F, held: list[socket]) -> sockets.Sockets:
+    """Every worker has sockets of its own; the pages are the control process's alone. What is held is taken out."""
     if config.workers == 1:
         return sockets.open_sockets(config.listening(), held=held)
     places = config.listening()
     ours: dict[str, Place] = {name: places.pop(name) for name in OURS if name in places}
-    theirs = {name: held[name] for name in held if name not in ours}
-    found = sockets.open_sockets(ours, held={name: held[name] for name in held if name in ours})
+    found = sockets.open_sockets(ours, held=held)
     try:
-        return found | sockets.open_several(places, config.workers, held=theirs)
+        return found | sockets.open_several(places, config.workers, held=held)
     except ConfigError:
         sockets.close(found)
         raise

@@ -71,8 +71,8 @@ def test_everything_that_can_be_said(tmp_path):
     assert {name: str(place) for name, place in config.listening().items()} == {
         "inbound": "[::]:15006",
         "outbound": "[::1]:1",
-        "upstreams.payments:9191": "127.0.0.1:9191",
-        "upstreams.db:5433": "127.0.0.2:5433",
+        "upstreams.payments@127.0.0.1:9191": "127.0.0.1:9191",
+        "upstreams.db@127.0.0.2:5433": "127.0.0.2:5433",
         "admin": "unix:/run/legacy/admin.sock",
         "probes": "0.0.0.0:15020",
     }
@@ -252,7 +252,9 @@ def test_two_at_one_place(tmp_path, text, said):
     ],
 )
 def test_one_port_at_two_addresses(tmp_path, text):
-    assert read(tmp_path, text).service.name == "a"
+    config = read(tmp_path, text)
+    places = set(config.listening().values())
+    assert {config.outbound.place, *(upstream.place for upstream in config.upstreams)} <= places
 
 
 def test_a_file_that_is_not_there(tmp_path):

@@ -80,13 +80,16 @@ def test_one_that_is_told_to_end_before_the_new_one_is_ready_leaves_it_the_pages
 
 
 def test_listeners_come_and_go_with_the_file_and_those_that_stay_are_handed_on(tmp_path, dev_agent):
-    old, new = free_ports(2)
+    old, new, same = free_ports(3)
     pages = tmp_path / "admin.sock"
-    more = "upstreams: [{{service: called, port: {}}}]\ndrain: {{app: 0s}}".format
-    with running(tmp_path, dev_agent.url, "name: legacy", more=more(old)) as sidecar:
+
+    def more(port: int, name: str) -> str:
+        return f"upstreams: [{{service: called, port: {port}}}, {{service: {name}, port: {same}}}]\ndrain: {{app: 0s}}"
+
+    with running(tmp_path, dev_agent.url, "name: legacy", more=more(old, "one")) as sidecar:
         sidecar.until_ready()
         file = tmp_path / "sidecar.yaml"
-        text = file.read_text().replace(more(old), more(new))
+        text = file.read_text().replace(more(old, "one"), more(new, "another"))
         file.write_text(text.replace(f"admin: {{port: {sidecar.admin}}}", f"admin: {{socket: {pages}}}"))
         with successor(tmp_path, dev_agent.url) as (second, log):
             assert sidecar.process.wait(15) == 0

@@ -54,20 +54,22 @@ def test_every_place_that_is_taken_is_said_and_none_stays_open():
         places = {
             "inbound": Place("127.0.0.1", free),
             "outbound": Place("127.0.0.1", port),
-            "upstreams.db:5433": Place("192.0.2.1", 5433),
+            "upstreams.db@192.0.2.1:5433": Place("192.0.2.1", 5433),
+            "listeners.https[1]": Place("127.0.0.1", port),
             "admin": Place("no-such-host.invalid", 15000),
         }
         with pytest.raises(ConfigError) as caught:
             open_sockets(places)
-    first, second, third = str(caught.value).splitlines()
+    first, second, third, fourth = str(caught.value).splitlines()
     assert first == (
         f"cannot listen at 127.0.0.1:{port}: Address already in use; write another outbound.port or outbound.address,"
         " or end what listens there"
     )
     assert second.startswith("cannot listen at 192.0.2.1:5433: Cannot assign requested address; ")
-    assert second.endswith("write an address of this machine as the upstream db:5433's address")
-    assert third.startswith("cannot listen at no-such-host.invalid:15000: ")
-    assert third.endswith("write an address of this machine as admin.address")
+    assert second.endswith("write an address of this machine as the upstream db@192.0.2.1:5433's address")
+    assert "; write another listeners.https.port or listeners.https.address, or" in third
+    assert fourth.startswith("cannot listen at no-such-host.invalid:15000: ")
+    assert fourth.endswith("write an address of this machine as admin.address")
     with socket.create_server(("127.0.0.1", free)):
         pass  # what was opened before the mistake is free again
 
@@ -102,17 +104,34 @@ def test_several_processes_may_share_a_place():
     close(second)
 
 
-def test_the_next_process_takes_over_what_still_stands_at_its_place():
+def test_the_next_process_takes_over_what_stands_at_its_places_whatever_it_was_called(tmp_path):
     one, two, three = free_ports(3)
-    before = open_sockets({"outbound": Place("127.0.0.1", one), "inbound": Place("127.0.0.1", two)})
-    held = {name: list(each) for name, each in before.items()}
-    after = open_sockets({"outbound": Place("127.0.0.1", one), "inbound": Place("127.0.0.1", three)}, held=held)
+    path = str(tmp_path / "s")
+    before = open_sockets({"a": Place("127.0.0.1", one), "b": Place("127.0.0.1", two), "c": Place(socket=path)})
+    (first,), (second,), (unix,) = before.values()
+    held = [first, second, unix]
+    places = {"x": Place("127.0.0.1", three), "b": Place(socket=path), "c": Place("127.0.0.1", one)}
+    after = open_sockets(places, held=held)
     try:
-        assert after["outbound"] == before["outbound"]
-        assert before["inbound"][0].fileno() == -1, "nobody listens at the old place any more"
-        assert after["inbound"][0].getsockname()[1] == three
+        assert (after["c"], after["b"]) == ([first], [unix])
+        assert after["x"][0].getsockname()[1] == three
+        assert held == [second], "nobody needs it"
     finally:
         close(after)
+        second.close()
+
+
+def test_an_address_that_is_not_held_is_opened_beside_the_one_that_is():
+    (port,) = free_ports(1)
+    before = open_sockets({"outbound": Place("127.0.0.1", port)})["outbound"]
+    both = open_sockets({"outbound": Place("localhost", port)}, held=list(before))
+    alone = open_sockets({"other": Place("localhost", free_ports(1)[0])})
+    try:
+        assert before[0] in both["outbound"]
+        assert len(both["outbound"]) == len(alone["other"])
+    finally:
+        close(both)
+        close(alone)
 
 
 def test_descriptors_outlive_an_exec():

@@ -1,4 +1,4 @@
-"""How a serving process begins and ends: whose the file of its pages' socket is."""
+"""How a serving process begins and ends: which sockets are its own, and whose the file of its pages' is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import pytest
 
 from meshsdk.errors import ConfigError
 from meshsdk_sidecar.config import Admin, Config, Outbound, Service
-from meshsdk_sidecar.start import serve
+from meshsdk_sidecar.place import Place
+from meshsdk_sidecar.sockets import close, open_sockets
+from meshsdk_sidecar.start import _listen, serve
 from tests.real_consul import free_ports
 
 
@@ -81,3 +83,16 @@ def test_what_another_has_put_there_meanwhile_is_that_ones(tmp_path):
         assert path.is_socket()
     finally:
         others[0].close()
+
+
+def test_workers_take_over_what_is_held_wherever_the_file_has_it_now():
+    pages, calls, old = free_ports(3)
+    before = open_sockets({name: Place("127.0.0.1", port) for name, port in (("a", pages), ("b", calls), ("c", old))})
+    (one,), (two,), (three,) = before.values()
+    config = Config(service=Service(name="legacy"), outbound=Outbound(port=pages), admin=Admin(port=calls), workers=2)
+    held = [one, two, three]
+    try:
+        assert _listen(config, held) == {"outbound": [one], "admin": [two]}
+        assert held == [three]
+    finally:
+        close(before)

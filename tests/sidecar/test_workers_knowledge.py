@@ -253,12 +253,12 @@ def test_each_has_sockets_of_its_own_and_all_of_one_place():
 
 def test_held_sockets_are_kept_and_others_are_opened():
     old, new = free_ports(2)
-    held = sockets.open_sockets({"outbound": Place("127.0.0.1", old)})
-    places = {"outbound": Place("127.0.0.1", old), "upstreams.a:1": Place("127.0.0.1", new)}
-    found = sockets.open_several(places, 2, held=held)
+    (outbound,) = sockets.open_sockets({"outbound": Place("127.0.0.1", old)})["outbound"]
+    places = {"outbound": Place("127.0.0.1", old), "upstreams.a@127.0.0.1:1": Place("127.0.0.1", new)}
+    found = sockets.open_several(places, 2, held=[outbound])
     try:
-        assert found["outbound"] == held["outbound"]
-        assert len(found["upstreams.a:1"]) == 2
+        assert found["outbound"] == [outbound]
+        assert len(found["upstreams.a@127.0.0.1:1"]) == 2
         socket.create_connection(("127.0.0.1", new), 2).close()
     finally:
         sockets.close(found)

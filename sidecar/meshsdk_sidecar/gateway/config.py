@@ -236,7 +236,7 @@ class GatewayConfig(Section):
         found = {"admin": self.admin.place}
         for name, listener in (("https", self.listeners.https), ("http", self.listeners.http)):
             for number, place in enumerate(() if listener is None else listener.places):
-                found[f"{name}[{number}]" if number else name] = place
+                found[f"listeners.{name}[{number}]" if number else f"listeners.{name}"] = place
         if self.probes is not None:
             found["probes"] = self.probes.place
         return found

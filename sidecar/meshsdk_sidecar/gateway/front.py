@@ -75,12 +75,12 @@ class Front:
             clock=plane.clock,
             refused=partial(plane.refused, "gateway"),
         )
-        await self._listen(_of("https", listening), entrance.protocol)
+        await self._listen(_of("listeners.https", listening), entrance.protocol)
         if config.listeners.http is not None:
             folder = config.listeners.http.acme
             challenges = None if folder is None else Challenges(folder)
             door = RedirectDoor(plane, routes, clients, config.listeners.https.port, challenges)
-            await self._listen(_of("http", listening), self._guests(door, None))
+            await self._listen(_of("listeners.http", listening), self._guests(door, None))
 
     async def retire(self) -> None:
         """Accept no more; whoever came in, or is about to, is told with the next answer."""

@@ -70,7 +70,7 @@ class Rig:
         self.files = CertificateFiles(self.config.certificates)
         self.front = Front(self.config, self._parts(directory), lambda: self.files.pairs)
         self.plane, self.certificates = self.front.plane, self.front.certificates
-        listening = {name: [socket.create_server(("127.0.0.1", 0))] for name in ("https", "http")}
+        listening = {name: [socket.create_server(("127.0.0.1", 0))] for name in ("listeners.https", "listeners.http")}
         self.https, self.http = (each[0].getsockname()[1] for each in listening.values())
         await self.front.open(listening)
         return self

@@ -28,11 +28,11 @@ def test_what_is_left_out(tmp_path, file):
     del file["listeners"]
     config = read(tmp_path, yaml.safe_dump(file))
     assert {name: str(place) for name, place in config.listening().items()} == {
-        "https": "0.0.0.0:443",
+        "listeners.https": "0.0.0.0:443",
         "admin": "127.0.0.1:15000",
     }
     file["listeners"] = {"http": {"address": ["0.0.0.0", "::"]}}
-    assert str(read(tmp_path, yaml.safe_dump(file)).listening()["http[1]"]) == "[::]:80"
+    assert str(read(tmp_path, yaml.safe_dump(file)).listening()["listeners.http[1]"]) == "[::]:80"
     assert (config.limits.requests_per_second, config.limits.connections_per_client) == (None, 512)
     assert config.headers.hsts == 31_536_000
     assert config.sidecar().overrides()["service"] == "edge"

@@ -43,7 +43,7 @@ def plan(**sections: Any) -> Plan:
     return replace(PLAN, **{name: replace(getattr(PLAN, name), **values) for name, values in sections.items()})
 
 
-LISTENERS = {"outbound": "out", "inbound": "in", "upstreams.app:1": "up", "upstreams.web:2": "pair"}
+LISTENERS = {"outbound": "out", "inbound": "in", "upstreams.app@127.0.0.1:1": "up", "upstreams.web@127.0.0.1:2": "pair"}
 """By name, the way that begins there: `pair` leads out and in again, over mutual TLS."""
 
 
