@@ -166,3 +166,25 @@ def test_a_reset_reaches_the_other_end(run: Any) -> None:
             assert (await pair.over()).why == LEFT_LOST
 
     run(scene())
+
+
+def test_an_end_that_was_reset_while_it_was_not_read_is_told_nothing(run: Any) -> None:
+    """On asyncio whoever ends the sending to it hears of the reset first."""
+
+    async def scene() -> None:
+        async with joined() as pair:
+            left, (reader, right) = pair.left[1].transport, pair.right
+            right.transport.pause_reading()
+            left.write(b"x" * 20_000_000)
+            await until(lambda: pair.tunnel._right.stuck)
+            left.get_extra_info("socket").setsockopt(1, 13, b"\1\0\0\0\0\0\0\0")
+            left.abort()
+            right.write_eof()
+            await until(lambda: pair.tunnel._right.done)
+            right.transport.resume_reading()
+            with pytest.raises(ConnectionError):
+                async with asyncio.timeout(5):
+                    await reader.read()
+            assert (await pair.over()).why == LEFT_LOST
+
+    run(scene())

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
+import pytest
+
 from meshsdk.wire.aio.watch import Watch
 
 
@@ -142,6 +144,27 @@ def test_one_that_is_late_already_rings_at_once() -> None:
     watch.add(wait, 6.0)
     loop.until(7.0)
     assert wait.rung == [7.0]
+
+
+def test_one_that_breaks_off_stops_no_other() -> None:
+    loop, watch = watching()
+    waits = [Wait(1.0) for _ in range(20)]
+
+    def broken() -> None:
+        raise OSError("a mistake")
+
+    for wait in waits[::2]:
+        wait.then = broken
+    for wait in waits:
+        watch.add(wait, wait.when)
+    later = Wait(5.0)
+    watch.add(later, later.when)
+    for _ in range(10):
+        with pytest.raises(OSError, match="a mistake"):  # for the loop to tell of
+            loop.until(2.0)
+    loop.until(6.0)
+    assert all(len(wait.rung) == 1 for wait in [*waits, later])
+    assert max(wait.rung[0] for wait in waits) < 1.02
 
 
 def test_closing_forgets_all() -> None:

@@ -74,13 +74,17 @@ class Watch:
         self._armed = inf
         self._alarm = None
         now = self._clock()
-        soonest = inf
-        for wait in tuple(self._waits):
-            due = wait.due()
-            if due <= now:
-                self._waits.discard(wait)
-                wait.overdue(now)
-            elif due < soonest:
-                soonest = due
-        if soonest < self._armed:
-            self._arm(max(soonest, now + _GRAIN))
+        again = now  # where one of them breaks off, the others are looked at anew
+        try:
+            soonest = inf
+            for wait in tuple(self._waits):
+                due = wait.due()
+                if due <= now:
+                    self._waits.discard(wait)
+                    wait.overdue(now)
+                elif due < soonest:
+                    soonest = due
+            again = soonest
+        finally:
+            if again < self._armed:
+                self._arm(max(again, now + _GRAIN))

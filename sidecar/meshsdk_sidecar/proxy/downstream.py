@@ -13,6 +13,7 @@ Rule 4  An answer that came before the request's end closes the connection, once
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 from math import inf
@@ -371,7 +372,8 @@ class Downstream(asyncio.Protocol):
             self._read_on()
         unsent = self.transport.get_write_buffer_size()
         if self.transport.can_write_eof():
-            self.transport.write_eof()
+            with contextlib.suppress(OSError):  # asyncio's, where the client has reset it: that is read next
+                self.transport.write_eof()
         self._end_within(self.patience.body if unsent else LINGER)
 
     def _say_no_more(self, asked: Asked) -> None:

@@ -118,7 +118,8 @@ class _End(asyncio.Protocol):
     def finish(self) -> None:
         """Nothing more will be sent to it."""
         if self.open and self.halves:
-            self.transport.write_eof()
+            with contextlib.suppress(OSError):  # asyncio's, where it was reset: that is read next
+                self.transport.write_eof()
 
     def close(self) -> None:
         """Close it once it has taken what waits."""

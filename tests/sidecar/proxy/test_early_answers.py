@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.sidecar.proxy.ends import Client, Peer, Script, ok, read_head, until
-from tests.sidecar.proxy.rig import Rig
+from tests.sidecar.proxy.rig import Rig, plan
 from tests.sidecar.proxy.test_streaming import SIZE, framing, sending, taking
 
 CHUNKED = b"HTTP/1.1 %d Whatever\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nearly\r\n0\r\n\r\n"
@@ -144,3 +144,25 @@ async def test_app_echoes_as_it_reads(rig: Rig, way: str) -> None:
     assert (await read_head(client.reader)).status == 200
     assert await taking(client.reader, False) == SIZE
     await upload
+
+
+async def test_deadline_of_an_upload_whose_client_has_left_stops_no_other(make) -> None:
+    """Its connection is not read while nobody takes more, so that it left is heard where it is answered."""
+
+    async def script(peer: Peer) -> None:
+        peer.writer.transport.pause_reading()
+        await asyncio.sleep(60)
+
+    rig = await make(script, policy=plan(timeouts={"request": 0.5, "attempt": 0.0}))
+    gone, others = await rig.client(), [await rig.client() for _ in range(5)]
+    gone.write(b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 50000000\r\n\r\n", b"x" * 20_000_000)
+    for other in others:
+        other.write(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
+    await until(lambda: any(downstream._paused for downstream in rig.plane._open))
+    gone.writer.transport.abort()
+    begun = rig.plane.clock()
+    for other in others:
+        assert (await other.reply()).status == 504
+        await other.close()
+    assert rig.plane.clock() - begun < 1.0
+    await rig.settled()
