@@ -4,7 +4,8 @@ Rule 1  Names keep their spelling and fields their order; nothing is joined, spl
 Rule 2  Off come the fields of one connection (RFC 9110, 7.6.1): Connection, what it names, Keep-Alive, TE, Upgrade,
         Transfer-Encoding and what clients say to proxies. Each side gets the framing that its own connection needs.
 Rule 3  The deadline and the attempt's number are ours to say, and `x-forwarded-client-cert` is nobody's but the mesh's;
-        so is `x-mesh-undelivered`, which goes no further than the sidecar that hears it.
+        so is `x-mesh-undelivered`, which goes no further than the sidecar that hears it. `SCRIPT_NAME` is no client's:
+        gunicorn believes it of a proxy on its machine, and routes another path than the one that was judged.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ _SPECIAL = {
     b"x-envoy-attempt-count": _DROPPED,
     XFCC: _DROPPED,
     UNDELIVERED: _DROPPED,
+    b"script_name": _DROPPED,
     b"host": _HOST,
     b"content-length": _LENGTH,
     ENVOY_HEADER: _TIMEOUT,

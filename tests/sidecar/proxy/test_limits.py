@@ -68,6 +68,13 @@ async def test_certificates_are_told_of_by_the_mesh_alone(rig) -> None:
     assert (await client.ask(GET.replace(b"Host", forged.replace(b"-", b"_") + b"Host"))).status == 400
 
 
+async def test_no_client_says_below_which_prefix_the_app_is(rig) -> None:
+    """gunicorn takes SCRIPT_NAME from 127.0.0.1, where the sidecar is."""
+    client = await rig.client("in")
+    assert (await client.ask(GET.replace(b"Host", b"Script_Name: /public\r\nHost"))).status == 200
+    assert rig.app.requests[0].names == [b"Host"]
+
+
 @pytest.mark.interpreted
 async def test_verified_caller_is_told_of_and_its_certificate_runs_out(rig, monkeypatch: pytest.MonkeyPatch) -> None:
     who = Verified("spiffe://d/ns/default/dc/dc1/svc/shop", 4e9, {})  # type: ignore[arg-type]
