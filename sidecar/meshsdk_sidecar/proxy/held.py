@@ -96,9 +96,10 @@ class Place:
     Whoever finds them all taken waits its turn: a connection, unlike a request, has no other it could share.
     """
 
-    __slots__ = ("_taken", "_waiting")
+    __slots__ = ("_limit", "_taken", "_waiting")
 
     def __init__(self) -> None:
+        self._limit = 0
         self._taken = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
@@ -108,30 +109,33 @@ class Place:
         return not (self._taken or self._waiting)
 
     async def enter(self, limit: int) -> None:
-        """Take one; 0 is no limit."""
-        if limit and self._taken >= limit:
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self.leave()  # it was granted, and is of no use any more
-                else:
-                    with contextlib.suppress(ValueError):  # one that is cancelled was passed over already
-                        self._waiting.remove(turn)
-                raise
-        else:
-            self._taken += 1
+        """Take one; 0 is no limit. It holds for those who wait already, too: it is the newest."""
+        self._limit = limit
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        self._grant()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.leave()  # it was granted, and is of no use any more
+            else:
+                with contextlib.suppress(ValueError):  # one that is cancelled was passed over already
+                    self._waiting.remove(turn)
+            raise
 
     def leave(self) -> None:
         """Give it back."""
-        while self._waiting:
+        self._taken -= 1
+        self._grant()
+
+    def _grant(self) -> None:
+        """To those who wait, in their order."""
+        while self._waiting and not 0 < self._limit <= self._taken:
             turn = self._waiting.popleft()
             if not turn.done():
-                turn.set_result(None)  # who leaves hands its place on
-                return
-        self._taken -= 1
+                turn.set_result(None)
+                self._taken += 1
 
 
 def tune(transport: asyncio.Transport) -> None:
