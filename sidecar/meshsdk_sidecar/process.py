@@ -102,6 +102,9 @@ class Sidecar(Lifecycle):
     async def _enter(self, presence: Presence) -> None:
         if self._before is None:
             await self._mesh.await_known()
+            if self._mesh.draining:  # the end began before anybody could be let in, or another process does that now
+                sockets.close({"inbound": self._listening["inbound"]})
+                return
             await self._plane.open({"inbound": self._listening["inbound"]})
         else:
             await self._entered.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import AsyncExitStack
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,6 +12,7 @@ import pytest
 
 from meshsdk_sidecar.handover import NotReplaced
 from meshsdk_sidecar.lifecycle import Lifecycle
+from meshsdk_sidecar.process import Sidecar
 
 PID = 4711
 
@@ -108,3 +110,14 @@ async def test_one_replaced_while_it_ends_finishes_and_leaves_the_rest_to_the_ot
     assert await life._end() == 0
     await replaced[0]
     assert world.done == ["leave", "drain 2", "retire", "close 3"]
+
+
+async def test_a_way_in_that_was_not_open_when_the_end_began_opens_no_more(world):
+    around: Any = world
+    with socket.create_server(("127.0.0.1", 0)) as into:
+        sidecar = Sidecar.__new__(Sidecar)
+        Lifecycle.__init__(sidecar, around, around, around, {"inbound": [into]}, before=None, workers=None)
+        world.when["known"] = lambda: setattr(world, "draining", True)
+        await sidecar._enter(around)
+        assert world.done == ["known"]
+        assert into.fileno() == -1, "callers are not kept waiting"
