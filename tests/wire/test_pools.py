@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from meshsdk.core.model import Endpoint, Phase
+from meshsdk.wire.aio import AsyncioEngine
 from meshsdk.wire.pooling import Pooling
 from tests.wire.callers import at, called, failing, get, within
 from tests.wire.scripted import LONG, Peer, Server, after_request, answering, eventually, reply
@@ -83,6 +84,47 @@ async def test_retiring_with_some_idle_and_one_in_use(ours: Any, serve: Callable
     assert await ours.read(busy) == body
     await ours.let_go(busy)
     await asyncio.to_thread(eventually, lambda: server.open_connections == 0)
+
+
+async def test_who_waits_in_a_retired_pool_is_given_none_of_its_connections(
+    ours: Any, serve: Callable[..., Server]
+) -> None:
+    """They may be in clear text where that is not allowed any more, or of an identity that was replaced."""
+    server = serve(_when_told)
+    sends = [asyncio.create_task(called(ours, at(server), within(5, max_connections=1))) for _ in range(3)]
+    await asyncio.to_thread(eventually, lambda: len(server.heads) == 1)
+    await asyncio.sleep(0.05)  # the others wait
+    await ours.retire(at(server))
+    server.go_on.set()
+    assert await asyncio.gather(*sends) == [b"ok"] * 3
+    assert server.connections == 3
+
+
+async def test_a_connection_that_was_begun_before_its_pool_was_retired_carries_nothing(
+    serve: Callable[..., Server],
+) -> None:
+    carried: list[int] = []
+    asked: list[Endpoint] = []
+
+    def script(peer: Peer) -> None:
+        number = peer.server.connections
+        while peer.request() is not None:
+            carried.append(number)
+            peer.send(reply(b"ok"))
+
+    def secure(endpoint: Endpoint, service: str) -> None:
+        if not asked:
+            pools = engine._loops.current()
+            assert pools is not None
+            pools.loop.call_soon(pools.retire, [endpoint])  # while it connects
+        asked.append(endpoint)
+
+    server, engine = serve(script), AsyncioEngine(secure=secure)
+    try:
+        await engine.send(at(server), get(), within(5))
+    finally:
+        await engine.aclose()
+    assert (len(asked), server.connections, carried) == (2, 2, [2])
 
 
 async def test_too_many_wait(ours_with: Any, serve: Callable[..., Server]) -> None:

@@ -4,7 +4,8 @@ Rule 1  A send takes the newest idle connection, or waits: for the first that co
         behalf as long as there are fewer than allowed. Whichever is first serves it; the other is kept idle.
 Rule 2  Waiting sends are served in their order, and each is either granted a connection or refused, once.
 Rule 3  Another limit closes no connection that it allows: a policy that changes costs no handshakes.
-Rule 4  A pool that is retired keeps nothing: a connection of it closes when its send ends.
+Rule 4  A pool that is retired keeps nothing: a connection of it closes when its send ends, and who waits gets another,
+        secured as is the rule by now.
 """
 
 from __future__ import annotations
@@ -157,12 +158,10 @@ class Pool(Owner):
         """A connection is free: the next waiter's, or idle."""
         now = self._home.clock()
         connection.idle_since = now
-        if now - connection.opened >= self._home.pooling.max_age or self._above_limit:
+        if self._retired or now - connection.opened >= self._home.pooling.max_age or self._above_limit:
             connection.close()
         elif self._waiting:
             self._grant(self._waiting[0], connection)
-        elif self._retired:
-            connection.close()
         else:
             self._idle.append(connection)
             self._home.sweep_later()
@@ -246,6 +245,7 @@ class Pool(Owner):
 
     async def _connect(self, waiter: Waiter | None, bounds: Bounds) -> None:
         """Open a connection and give it to whoever waits first; a failure is told to the one it was opened for."""
+        retired = self._retired
         try:
             opened = await self._opened(bounds)
         finally:
@@ -256,7 +256,10 @@ class Pool(Owner):
             self._refuse_late(opened)
         else:
             self._open.add(opened)
-            self.release(opened)
+            if retired and self._waiting:
+                self._grant(self._waiting[0], opened)
+            else:  # which closes one that was begun before (rule 4)
+                self.release(opened)
             if waiter is not None and waiter._pool is self:  # noqa: SLF001 - one who waited longer got it
                 waiter.dialing = False
                 self._home.watch.sooner(waiter.due())
