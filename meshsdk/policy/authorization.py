@@ -76,7 +76,8 @@ class Match(Section):
     `\\` taken for `/` or not. A `deny` rule matches if any of them does, an `allow` rule only if every one does. What
     no server should get (`%00`, broken or doubled escapes, a fragment) matches every `deny` rule with paths and no
     `allow` rule with paths. The query does not count, the case does: paths are case-sensitive, so a server that
-    ignores case needs a rule for each spelling.
+    ignores case needs a rule for each spelling. Below a prefix that the application does not route (`root_path`,
+    `SCRIPT_NAME`) the path with it and the path without are both looked at in this way.
     """
 
     sources: tuple[str, ...] | None = omitted(
@@ -96,7 +97,8 @@ class Match(Section):
     )
     headers: Mapping[str, HeaderMatch] | None = omitted(
         named(header_name, section(HeaderMatch), before=_something, minProperties=1),
-        "By header name in small letters: what each must be.",
+        """By header name in small letters: what each must be. `x_role` is `x-role` to some servers: a `deny` rule about
+        the one matches either, an `allow` rule must match with the other and without.""",
     )
 
     def rule(self, name: str, action: Literal["allow", "deny"], *, audit: bool) -> Rule:
