@@ -189,6 +189,23 @@ async def test_the_end_is_said_although_the_peer_still_speaks() -> None:
     assert line.ears[0].ends == 1
 
 
+async def test_nothing_is_kept_of_what_follows_the_end() -> None:
+    """A peer could fill the memory with it: what is ours to send may take any time."""
+    line = Line()
+    client, server = line.ends
+    server.write(b"all")
+    server.write_eof()
+    line.wires[1].waits += b"\x17" * 1000  # comes with the end
+    line.deliver()
+    for _ in range(10):
+        client.data_received(b"\x17" * 1000)
+    assert (line.ears[0].heard, line.ears[0].ends, line.ears[0].lost) == (b"all", 1, [])
+    assert len(client._unread) == client._incoming.pending == 0
+    client.write(b"ours")
+    line.deliver()
+    assert line.ears[1].heard == b"ours"
+
+
 async def test_one_that_is_cut_off_is_broken_and_not_ended() -> None:
     line = Line()
     client, server = line.ends

@@ -76,7 +76,9 @@ class Secured(asyncio.Transport):
         self._shake()
 
     def data_received(self, data: bytes) -> None:
-        """Records have come, or parts of one."""
+        """Records have come, or parts of one; what follows the peer's end counts for nothing (RFC 8446, 6.1)."""
+        if self._ended:
+            return
         self._unread = self._unread + data if self._unread else data
         if self._shaking:
             while self._shaking and not self._closing and self._give():
@@ -289,6 +291,7 @@ class Secured(asyncio.Transport):
                 pieces.append(piece)
             else:
                 self._ended = True
+                self._unread, self._at = b"", 0
         return None
 
     def _give(self) -> bool:
