@@ -40,6 +40,10 @@ log = logging.getLogger("meshsdk.sidecar")
 MOST = 4096
 """Bytes of a body that is read; none of these pages needs more than a word."""
 
+CROWD = 100
+"""Connections to one `Admin`; where there are more the oldest goes, so that whoever asks is answered, however many hold
+on. The limit of what is carried is not that of pages: an operator has to see a proxy that is full."""
+
 _PATIENCE = Patience(head=10.0, idle=60.0, body=10.0)
 
 JSON = "application/json"
@@ -190,7 +194,7 @@ class Admin:
         self._anyone = anyone
         self._processes = processes
         self._servers: list[asyncio.Server] = []
-        self._open: set[Downstream] = set()
+        self._open: dict[Downstream, None] = {}  # in the order they came
 
     async def open(self, sockets: Sequence[socket.socket], watch: Watch, clock: Callable[[], float]) -> None:
         """Serve.
@@ -216,14 +220,16 @@ class Admin:
 
     def opened(self, downstream: Downstream) -> None:
         """A connection stands: read whether it comes through our own way out."""
-        self._open.add(downstream)
+        self._open[downstream] = None
+        if len(self._open) > CROWD:
+            next(iter(self._open)).transport.abort()
         peer, here = map(downstream.transport.get_extra_info, ("peername", "sockname"))
         if not self._anyone and isinstance(here, tuple):  # the other end has no name any more where it was reset
             downstream.who = not peer or is_ours(peer[:2], here[:2], self._processes())
 
     def closed(self, downstream: Downstream) -> None:
         """It is gone."""
-        self._open.discard(downstream)
+        self._open.pop(downstream, None)
 
     def refused(self, downstream: Downstream, refused: Refused) -> None:
         """What came is no request, and is answered already."""

@@ -256,7 +256,7 @@ class LimitsSection(Section):
         head_timeout: from a head's first byte to its last.
         stall_timeout: while a request's body does not come, or an answer is not read.
         idle_timeout: between two requests of a connection.
-        connections: of all listeners together; None for what file descriptors allow.
+        connections: of all listeners together but those of pages; None for what file descriptors allow.
     """
 
     # Envoy's 60 KiB, rounded; Node stops at 16, nginx at 32. A head is kept whole, so it is bounded.

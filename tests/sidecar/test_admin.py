@@ -12,7 +12,7 @@ import pytest
 
 from meshsdk.wire.aio.watch import Watch
 from meshsdk_sidecar import pages as shown
-from meshsdk_sidecar.admin import Admin, Pages
+from meshsdk_sidecar.admin import CROWD, Admin, Pages
 from meshsdk_sidecar.file import load
 from meshsdk_sidecar.mesh import SidecarMesh
 
@@ -241,6 +241,19 @@ async def test_several_requests_of_one_connection(ask):
     text = b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n"
     answer = await ask.raw(text + text + text.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
     assert answer.count(b'"live": true') == 3
+
+
+async def test_where_many_hold_on_the_oldest_goes(ask):
+    host, port = ask.sock.getsockname()
+    held = [await asyncio.open_connection(host, port) for _ in range(CROWD + 5)]
+    assert (await ask("GET", "/live"))[0] == 200
+    for reader, _ in held[:5]:
+        assert await reader.read() == b""
+    last, to_last = held[-1]
+    to_last.write(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert (await last.readline()).startswith(b"HTTP/1.1 200")
+    for _, writer in held:
+        writer.close()
 
 
 async def test_others_on_the_network_see_readiness_and_metrics_only(mesh):
