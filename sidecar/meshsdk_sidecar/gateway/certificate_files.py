@@ -102,14 +102,22 @@ class CertificateFiles:
             self._told[number] = words
         changed = any(new is not old for new, old in zip(pairs, self.pairs, strict=True))
         if changed:
-            self.pairs = tuple(pairs)
+            before, self.pairs = self.pairs, tuple(pairs)
             self._warn()
+            self._warn_of_lost(before)
         return changed
 
     def _warn(self) -> None:
         for pair in self.pairs:
             if pair.not_after - datetime.now(UTC) < SOON:
                 log.warning("a certificate ends soon, or has: %s", _said(pair))
+
+    def _warn_of_lost(self, before: Sequence[Pair]) -> None:
+        """A pair in whole is whoever's it is: a name that was left out of it on purpose must not keep it from use."""
+        shown = {host for pair in self.pairs for host in pair.hosts}
+        if lost := [host for pair in before for host in pair.hosts if not {host, wildcard_of(host)} & shown]:
+            names = ", ".join(dict.fromkeys(lost))
+            log.warning("no certificate is for %s any more: who asks for it is refused in the handshake", names)
 
 
 def _read(section: CertificateSection) -> tuple[Pair, _Stamp]:

@@ -166,6 +166,19 @@ def test_what_is_half_written_is_not_used(own, issuer, caplog):
     assert not found.look()
 
 
+def test_hosts_that_a_new_certificate_is_not_for_are_warned_of(own, issuer, caplog):
+    issuer.issue("own", "shop.example.com", "a.example.org", "*.example.net")
+    other = issuer.issue("other", "*.example.org")
+    found = CertificateFiles([CertificateSection(**each) for each in (own, other)])
+    issuer.issue("own", "shop.example.com", "new.example.com")
+    assert found.look()
+    assert "no certificate is for *.example.net any more: who asks for it is refused in the handshake" in caplog.text
+    caplog.clear()
+    issuer.issue("own", "shop.example.com", "new.example.com")
+    assert found.look()
+    assert "no certificate is for" not in caplog.text
+
+
 def test_one_that_ends_soon_is_warned_of(own, issuer, caplog):
     issuer.issue("own", "shop.example.com", days=10)
     CertificateFiles([CertificateSection(**own)])
