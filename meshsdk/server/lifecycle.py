@@ -129,6 +129,7 @@ class Lifecycle:
         self._pid = os.getpid()
         self._seen = False
         self._signal = 0
+        self._exiting = False
         self._served, self._leave, self._hurry = Flag(), Flag(), Flag()
         self._life: Future[None] | None = None
 
@@ -253,8 +254,8 @@ class Lifecycle:
             await self._let_go()
 
     async def _let_go(self) -> None:
-        """Give the kept signal on, whatever happened before."""
-        if self._signal:
+        """Give the kept signal on, whatever happened before; not to an interpreter that ends, which it would break."""
+        if self._signal and not self._exiting:
             if self._signals.abrupt(self._signal):
                 await self._until_idle()
             self._signals.release(self._signal)
@@ -343,6 +344,7 @@ class Lifecycle:
 
     def _at_exit(self) -> None:
         if os.getpid() == self._pid:
+            self._exiting = True
             self.close()
 
     def forked(self) -> None:

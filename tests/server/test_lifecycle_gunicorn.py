@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import threading
@@ -108,6 +109,18 @@ def test_killed_worker_is_not_waited_for(start: Start, consul: Any, port: int, e
     eventually(lambda: program.get("/who")["pid"] != worker)
     program.signal(signal.SIGTERM)
     program.wait()
+    assert only(consul) is None
+
+
+def test_ctrl_c_ends_without_a_traceback(start: Start, consul: Any, port: int, eventually: Any) -> None:
+    """A terminal tells everybody; gunicorn then has its workers quit at once, while theirs is kept."""
+    program = gunicorn(start, port, "--workers", "1")
+    eventually(lambda: only(consul) == "passing", about=lambda: program.log)
+    (worker,) = children(program)
+    os.kill(worker, signal.SIGINT)
+    program.signal(signal.SIGINT)
+    assert program.wait() == 0
+    assert "Traceback" not in program.log
     assert only(consul) is None
 
 
