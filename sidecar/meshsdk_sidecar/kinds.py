@@ -38,7 +38,14 @@ _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*")
 _SIZE = re.compile(r"([0-9]{1,12})(B|KiB|MiB|GiB)?")
 _UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_META_KEY = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _WILDCARDS = frozenset({"0.0.0.0", "::"})
+
+META_PAIRS = 50
+"""Of a registration's meta that are the file's; Consul takes 64, and some are the sidecar's own."""
+
+META_VALUE = 512
+"""Bytes of a value in a registration's meta."""
 
 SOCKET_PATH = 107
 """Bytes of a unix socket's path: `sun_path` of Linux's unix(7) holds 108 with the zero at its end."""
@@ -168,7 +175,17 @@ def listed(value: Any) -> tuple[str, ...]:
 
 
 def meta(value: Any) -> dict[str, str]:
-    """Text by text."""
+    """Text by text, as Consul takes it (`structs.ValidateServiceMetadata`): it would refuse the whole registration."""
     if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
         raise ValueError('write keys with text, such as {track: canary, shard: "7"}')
+    if len(value) > META_PAIRS:
+        raise ValueError(f"more than {META_PAIRS}, which Consul does not take; write fewer")
+    for key, item in value.items():
+        if not _META_KEY.fullmatch(key) or key.startswith("consul-"):
+            raise ValueError(
+                f"{key!r} is no key for Consul; write 1 to 128 letters, digits, dashes and underscores, "
+                "without consul- in front"
+            )
+        if len(item.encode()) > META_VALUE:
+            raise ValueError(f"{key}: longer than {META_VALUE} bytes, which Consul does not take; write a shorter text")
     return dict(value)
