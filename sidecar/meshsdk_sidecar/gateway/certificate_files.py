@@ -113,7 +113,7 @@ class CertificateFiles:
                 log.warning("a certificate ends soon, or has: %s", _said(pair))
 
     def _warn_of_lost(self, before: Sequence[Pair]) -> None:
-        """A pair in whole is whoever's it is: a name that was left out of it on purpose must not keep it from use."""
+        """The new pair is in force all the same: kept from use, it would end for the hosts that it is still for."""
         shown = {host for pair in self.pairs for host in pair.hosts}
         if lost := [host for pair in before for host in pair.hosts if not {host, wildcard_of(host)} & shown]:
             names = ", ".join(dict.fromkeys(lost))
