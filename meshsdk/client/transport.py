@@ -28,6 +28,7 @@ from meshsdk.core.model import Endpoint, Snapshot
 from meshsdk.drive import adrive, drive
 from meshsdk.errors import CallError, ConfigError
 from meshsdk.identity.securing import TLS_META, Securing
+from meshsdk.runs import Run
 from meshsdk.telemetry.context import remaining_deadline
 from meshsdk.telemetry.tracing import CallSpan, Tracing
 from meshsdk.wire import engine as wire
@@ -98,7 +99,6 @@ class _Library:
 
     library: ClassVar[ModuleType]
     _errors: ClassVar[Errors]
-    _seen: _Seen
 
     def _service_of(self, request: httpx.Request) -> str | None:
         """The mesh service `request` is for; None for a host outside the mesh."""
@@ -269,7 +269,7 @@ class AsyncCalling(_Library):
         self._loop = engines.loop_of(self._engine)
         self._egress = AsyncEgress(egress, self.library, self._tracing, clock, directory.asettled_plan)
         self._sleep = sleep
-        self._seen = _Seen(security)
+        self._seen: dict[Run, _Seen] = {}  # each loop has connections of its own to let go of
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Carry out one request; raises as `Calling.handle_request` does, and ConfigError where no loop runs
@@ -285,7 +285,7 @@ class AsyncCalling(_Library):
         try:
             loop = self._loop()
             cluster = self._directory.peek(service) or await self._first(service)
-            if gone := self._seen.gone(cluster):
+            if gone := (self._seen.get(loop) or self._seen_first(loop)).gone(cluster):
                 await self._engine.retire(gone, service)
             raw_path = request.url.raw_path
             call = facts(request, remaining_deadline(), raw_path)
@@ -307,10 +307,10 @@ class AsyncCalling(_Library):
         Does not wait for them; one that cannot be opened is not told, and left to the calls. Else as `Calling.warm`.
         """
         engine = warming.check(self._engine, AsyncioEngine, connections)
-        self._loop()
+        loop = self._loop()
         try:
             cluster = self._directory.peek(service) or await self._first(service)
-            if gone := self._seen.gone(cluster):
+            if gone := (self._seen.get(loop) or self._seen_first(loop)).gone(cluster):
                 await engine.retire(gone, service)
             await warming.awarm(engine, cluster, connections)
         except CallError as error:
@@ -320,6 +320,12 @@ class AsyncCalling(_Library):
         if self._security is not None:
             await self._security.await_ready()
         return await self._directory.acluster(service)
+
+    def _seen_first(self, loop: Run) -> _Seen:
+        """What is seen in a loop that was not called from before; those that have ended are forgotten."""
+        for other in [other for other in tuple(self._seen) if other.is_closed()]:
+            self._seen.pop(other, None)
+        return self._seen.setdefault(loop, _Seen(self._security))
 
     async def aclose(self) -> None:
         """Close every connection of the running loop; those of other loops close when their loop ends."""

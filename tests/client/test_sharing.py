@@ -14,6 +14,9 @@ import pytest
 import uvloop
 
 from meshsdk.client import AsyncMeshTransport, MeshTransport, async_client, client
+from meshsdk.client.engines import AWAITING
+from meshsdk.client.errors import ConnectFailed
+from meshsdk.identity.securing import Securing
 from tests.client.colours import QUICK, Mesh
 from tests.wire.scripted import Peer, Server, answering, eventually, reply
 
@@ -88,6 +91,30 @@ def test_two_loops_at_the_same_time(serve: Serve) -> None:
             future.result()
     assert len(mesh.calls) == 200
     mesh.assert_at_rest()
+
+
+@pytest.mark.parametrize("engine", AWAITING)
+def test_every_loop_lets_go_of_what_a_new_policy_forbids(serve: Serve, engine: str) -> None:
+    server = serve(answering())
+    mesh = Mesh(server, plan=replace(PATIENT, tls="off"))
+    http = async_client(AsyncMeshTransport(mesh.directory, engine=engine, security=Securing(None, mesh.directory.peek)))
+    with asyncio.Runner() as one, asyncio.Runner() as other:
+        for runner in (one, other):
+            assert runner.run(http.get("http://payments/")).text == "ok"
+        mesh.cluster.adopt(replace(PATIENT, tls="strict"))
+        for runner in (one, other):
+            with pytest.raises(ConnectFailed, match=r"tls\.mode of payments is strict"):
+                runner.run(http.get("http://payments/"))
+    assert len(server.heads) == 2, "nothing more was sent in clear text"
+    mesh.assert_at_rest()
+
+
+def test_loops_that_have_ended_are_forgotten(serve: Serve) -> None:
+    transport = AsyncMeshTransport(Mesh(serve(answering())).directory)
+    http = async_client(transport)
+    for _ in range(3):
+        asyncio.run(http.get("http://payments/"))
+    assert len(transport._seen) == 1
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
