@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import tomllib
 from pathlib import Path
@@ -95,6 +96,8 @@ def test_the_sidecars_unit_gives_the_drain_its_time(tmp_path):
     service = unit("meshsdk@.service")
     assert seconds(service["TimeoutStopSec"]) > time_to_end(tmp_path, text("sidecar.yaml"))
     assert run_by(service["ExecStart"]) == ["sidecar", "-c", "/etc/meshsdk/%i.yaml", "--exec", "--", "$APP"]
+    assert service["SuccessExitStatus"] == str(128 + signal.SIGTERM), "one that ends when it is told has not failed"
+    assert service["RestartForceExitStatus"] == service["SuccessExitStatus"], "where nobody told it, it is to go on"
 
 
 def test_the_gateways_unit_gives_the_drain_its_time_and_may_listen(tmp_path):
