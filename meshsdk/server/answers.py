@@ -46,6 +46,12 @@ class Answer:
         """As WSGI wants it, such as `504 Gateway Timeout`."""
         return f"{self.status} {HTTPStatus(self.status).phrase}"
 
+    @property
+    def last_words(self) -> bytes:
+        """As HTTP/1.1 has it, on a connection that ends with it."""
+        lines = [f"HTTP/1.1 {self.status_line}".encode(), *(b": ".join(pair) for pair in self.headers)]
+        return b"\r\n".join([*lines, b"connection: close", b"", self.body])
+
 
 def expired(seconds: float, header: str) -> Answer:
     """504 for a request whose time was over when it came."""

@@ -268,9 +268,7 @@ def _settle(future: asyncio.Future[Any]) -> None:
 async def _refuse(connection: socket.socket) -> None:
     """Say why, end our side, and read on until the client has ended its own, a bounded time and amount."""
     loop = asyncio.get_running_loop()
-    answer = Answer(400, f"{UNVERIFIED}\n".encode())
-    head = [b"HTTP/1.1 400 Bad Request", *(b": ".join(pair) for pair in answer.headers), b"connection: close", b"", b""]
-    await loop.sock_sendall(connection, b"\r\n".join(head) + answer.body)
+    await loop.sock_sendall(connection, Answer(400, f"{UNVERIFIED}\n".encode()).last_words)
     connection.shutdown(socket.SHUT_WR)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LAST_READ):
