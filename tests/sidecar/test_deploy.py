@@ -51,9 +51,10 @@ def known(found: dict[str, object], names: str, where: str) -> None:
 
 UNIT = {
     "Unit": "Description Documentation Wants After",
-    "Service": "Type NotifyAccess EnvironmentFile Environment ExecStart ExecReload Restart RestartSec KillMode "
-    "TimeoutStopSec DynamicUser SupplementaryGroups StateDirectory RuntimeDirectory LimitNOFILE NoNewPrivileges "
-    "PrivateTmp ProtectSystem ProtectHome AmbientCapabilities CapabilityBoundingSet RestrictAddressFamilies",
+    "Service": "Type NotifyAccess EnvironmentFile Environment ExecStart ExecReload Restart RestartForceExitStatus "
+    "RestartSec SuccessExitStatus KillMode TimeoutStopSec DynamicUser SupplementaryGroups StateDirectory "
+    "RuntimeDirectory LimitNOFILE NoNewPrivileges PrivateTmp ProtectSystem ProtectHome AmbientCapabilities "
+    "CapabilityBoundingSet RestrictAddressFamilies",
     "Install": "WantedBy",
 }
 UNITS = ["meshsdk@.service", "meshsdk-gateway.service"]
