@@ -238,6 +238,19 @@ async def test_nothing_is_written_after_the_end() -> None:
         line.ends[0].write(b"x")
 
 
+async def test_what_is_written_to_a_closed_connection_is_dropped_as_asyncio_does() -> None:
+    """Who answers several requests at once may learn late that the peer has left."""
+    closed, left = Line(), Line()
+    closed.ends[0].close()
+    left.ends[0].write_eof()
+    left.ends[0].connection_lost(None)
+    for line in (closed, left):
+        sent = line.wires[0].writes
+        line.ends[0].write(b"x")
+        line.ends[0].writelines([b"x", b"y"])
+        assert line.wires[0].writes == sent
+
+
 @pytest.mark.parametrize("size", [5, 200_000])
 async def test_what_came_before_there_was_a_protocol_is_carried(size: int) -> None:
     """The peer's first bytes may come with the end of the handshake, and before the peer was checked."""

@@ -215,7 +215,7 @@ class Secured(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         """Send `data`."""
-        if self._shut:
+        if self._shut and not self.is_closing():  # who writes after the end need not know that it came
             raise RuntimeError("written after write_eof: the peer was told that no more comes")
         if not data or self.is_closing():
             return
