@@ -16,6 +16,7 @@ from meshsdk.cli.console import codes, fail, part_of, say
 from meshsdk.cli.target import load_target, spoken
 from meshsdk.config import export, load
 from meshsdk.errors import ConfigError, MeshError
+from meshsdk.server.address import loopback
 from meshsdk.server.entrance import entrances
 
 __all__ = ["EXITS", "arguments", "run"]
@@ -124,7 +125,7 @@ def _served(target: str, port: int) -> str:
 
 
 def _on_loopback() -> bool:
-    return load({"service": "meshsdk-run"}).address in {"127.0.0.1", "::1", "localhost"}
+    return bool(loopback(load({"service": "meshsdk-run"}).address))
 
 
 def _check_free(host: str, port: int) -> None:

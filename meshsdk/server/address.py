@@ -7,7 +7,7 @@ import re
 import socket
 from urllib.parse import urlsplit
 
-__all__ = ["instance_id", "own_address"]
+__all__ = ["instance_id", "loopback", "own_address"]
 
 
 def own_address(consul_url: str) -> str:
@@ -32,6 +32,19 @@ def own_address(consul_url: str) -> str:
     except OSError:
         return ""
     return "" if ipaddress.ip_address(address.partition("%")[0]).is_loopback else address
+
+
+def loopback(address: str) -> str:
+    """Where to listen for who is told `address`, if that is this machine alone; empty for any other, and for names.
+
+    `localhost` is no name: it never means another machine (RFC 6761, 6.3).
+    """
+    if address.rstrip(".").lower() == "localhost":
+        return "127.0.0.1"
+    try:
+        return address if ipaddress.ip_address(address).is_loopback else ""
+    except ValueError:
+        return ""
 
 
 def instance_id(service: str, port: int, host: str | None = None) -> str:

@@ -11,7 +11,6 @@ Rule 3  What is registered is what is open now. `mesh-tls` is only told while th
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import os
 import ssl
@@ -21,6 +20,7 @@ from weakref import WeakSet
 
 from meshsdk.config import Settings
 from meshsdk.core.model import TLS_META
+from meshsdk.server.address import loopback
 from meshsdk.server.listener import Listener, Serves
 from meshsdk.server.sniffing import SniffingContext
 
@@ -258,13 +258,7 @@ class Entrance:
             return None
 
     def _host(self) -> str:
-        if self._settings.tls_host:
-            return self._settings.tls_host
-        try:
-            loopback = ipaddress.ip_address(self._settings.address).is_loopback
-        except ValueError:
-            return ""
-        return self._settings.address if loopback else ""
+        return self._settings.tls_host or loopback(self._settings.address)
 
     def _lack(self, *, certified: bool) -> str:
         if not certified:

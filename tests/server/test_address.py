@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from meshsdk.config import Settings
-from meshsdk.server.address import instance_id, own_address
+from meshsdk.server.address import instance_id, loopback, own_address
 from meshsdk.server.lifecycle import registration_of
 from meshsdk.server.probe import ask, listens
 from meshsdk.server.supervisor import holds_port, will_replace
@@ -79,3 +79,20 @@ async def test_port_that_accepts_and_says_nothing(monkeypatch: pytest.MonkeyPatc
         port = silent.getsockname()[1]
         assert "does not answer within" in await ask(("127.0.0.1",), port, "/")
         assert await listens(("127.0.0.1",), port)
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.0.0.2", "127.0.0.2"),
+        ("::1", "::1"),
+        ("localhost", "127.0.0.1"),
+        ("LocalHost.", "127.0.0.1"),
+        ("", ""),
+        ("10.0.0.7", ""),
+        ("localhost.example", ""),
+    ],
+)
+def test_loopback_is_known_by_address_and_by_name(address: str, found: str) -> None:
+    assert loopback(address) == found

@@ -119,6 +119,17 @@ async def test_own_port_opens_with_the_certificate_and_closes_with_the_policy() 
         await asyncio.open_connection("127.0.0.1", entrance._settings.mesh_port)
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "localhost"])
+async def test_own_port_stays_on_loopback_where_callers_are_sent_there(address: str) -> None:
+    entrance = Place(certificate=Certificate(), address=address).entrance
+    entrance.host(app, {})
+    await entrance.follow()
+    listener = entrance._listener
+    assert listener is not None
+    assert [listening.getsockname()[0] for listening in listener._sockets] == ["127.0.0.1"]
+    await entrance.close(0.1)
+
+
 async def test_without_a_certificate_clear_text_is_registered_and_no_port_opened() -> None:
     place = Place(certificate=Certificate(None))
     place.entrance.host(app, {})
