@@ -14,7 +14,7 @@ from rich.text import Text
 from meshsdk.cli import survey
 from meshsdk.cli.console import Exit, clean, codes, out, print_json
 from meshsdk.cli.consul import consul_at
-from meshsdk.cli.documents import PREFIX, documents
+from meshsdk.cli.documents import PREFIX, Documents, documents
 from meshsdk.config import Settings, load
 from meshsdk.discovery.disk import problem_with
 from meshsdk.discovery.endpoints import endpoints
@@ -166,7 +166,11 @@ async def _policy(consul: Consul) -> list[Finding]:
 async def _services(consul: Consul) -> list[Finding]:
     names = set((await consul.services()).value) - {"consul"}
     findings = []
-    for service in await survey.services(consul, names):
+    try:
+        found = await documents(consul)
+    except Denied:  # told by `_policy`
+        found = Documents()
+    for service in await survey.services(consul, names, found):
         findings += _service(service)
     return findings or [Finding("services", "ok", "none registered yet")]
 
@@ -178,13 +182,22 @@ def _service(service: survey.Service) -> list[Finding]:
     obeys = sorted({version for versions in service.obeys.values() for version in versions})
     seen = f"{service.passing} of {count} instances get calls" + (f"; they obey {', '.join(obeys)}" if obeys else "")
     state = "ok" if service.passing else "warn"
-    remedy = "" if service.passing else "callers get NoEndpoint, or try the critical ones in panic mode"
-    refusals = endpoints(service.instances)[1]
+    clear, refusals = service.unencrypted().values(), endpoints(service.instances)[1]
+    remedy = "" if service.passing or clear else "callers get NoEndpoint, or try the critical ones in panic mode"
     return [
         Finding(subject, state, seen, remedy),
-        *(Finding(subject, "warn", line, _remedy(line in refusals)) for line in service.problems()),
+        *(
+            Finding(subject, "fail", line, _REMEDY_CLEAR)
+            if line in clear
+            else Finding(subject, "warn", line, _REMEDY_REFUSED if line in refusals else _REMEDY_AILING)
+            for line in service.problems()
+        ),
     ]
 
 
-def _remedy(refused: bool) -> str:
-    return "register it as it says" if refused else "its own check or an operator says so; `meshsdk endpoints` has all"
+_REMEDY_CLEAR = (
+    "serve it with an identity, under gunicorn with `from meshsdk.server.gunicorn import *` in its configuration; "
+    "or set tls.mode to permissive until it is"
+)
+_REMEDY_REFUSED = "register it as it says"
+_REMEDY_AILING = "its own check or an operator says so; `meshsdk endpoints` has all"

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from meshsdk.cli.consul import destination
+from meshsdk.core.plan import Plan
 from meshsdk.errors import ConfigError, PolicyError
 from meshsdk.policy.document import Document, parse
-from meshsdk.policy.effective import check
+from meshsdk.policy.effective import check, effective
 from meshsdk_registry import Consul, KeyValue
 
 __all__ = ["MESH_WIDE", "PREFIX", "Documents", "documents", "misfits", "read"]
@@ -45,6 +46,11 @@ class Documents:
         return "+".join(dict.fromkeys(self.label(name) for name in (service, MESH_WIDE) if name in self.good)) or (
             "defaults"
         )
+
+    def plan(self, service: str, caller: str = "") -> Plan:
+        """What a process that starts now obeys: documents with mistakes are left out, as it would leave them."""
+        own = self.good.get(service) if service not in {MESH_WIDE, *self.mistakes} else None
+        return effective(caller, service, self.mesh, own)
 
     def label(self, name: str) -> str:
         """A document's name with its index in KV, as plans and errors cite it."""

@@ -10,6 +10,7 @@ import typer
 from meshsdk.cli import survey
 from meshsdk.cli.console import Exit, codes, data, fail
 from meshsdk.cli.consul import connect, lookup
+from meshsdk.cli.documents import documents
 from meshsdk.discovery.endpoints import endpoints as usable
 from meshsdk_registry import Health, Instance
 
@@ -39,13 +40,14 @@ def endpoints(
 
 async def _survey(service: str) -> survey.Service:
     async with connect() as consul:
-        return await survey.service(consul, service)
+        return await survey.service(consul, service, await documents(consul))
 
 
 def _row(instance: Instance, found: survey.Service, refusals: dict[str, str]) -> dict[str, Any]:
     host = f"[{instance.address}]" if ":" in instance.address.strip("[]") else instance.address
     refusal = refusals.get(f"{instance.id} on {instance.node}")
-    notes = [refusal] if refusal else []
+    clear = found.unencrypted().get((instance.node, instance.id))
+    notes = [line for line in (refusal, clear) if line]
     return {
         "instance": instance.id,
         "node": instance.node,
@@ -53,7 +55,7 @@ def _row(instance: Instance, found: survey.Service, refusals: dict[str, str]) ->
         "zone": instance.meta.get("zone") or None,
         "weight": instance.weight,
         "health": instance.health.value,
-        "used": _used(instance),
+        "used": "no" if clear else _used(instance),
         "obeys": list(found.obeys.get((instance.node, instance.id), ())),
         "note": [_about(line) for line in [*notes, *survey.ailments(instance)]],
     }

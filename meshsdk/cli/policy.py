@@ -19,7 +19,7 @@ from meshsdk.cli.consul import connect, destination
 from meshsdk.cli.documents import MESH_WIDE, PREFIX, Documents, documents
 from meshsdk.errors import ConfigError, PolicyError
 from meshsdk.policy.diff import Change
-from meshsdk.policy.effective import dump, effective
+from meshsdk.policy.effective import dump
 from meshsdk.policy.schema import schema
 
 __all__ = ["app"]
@@ -142,12 +142,11 @@ async def _documents() -> Documents:
 
 
 def _effective(service: str, caller: str, found: Documents) -> dict[str, Any]:
-    """What a process that starts now obeys; documents with mistakes are told and left out, as it would leave them."""
+    """What a process that starts now obeys; the documents with mistakes are told."""
     for name in (service, MESH_WIDE):
         if name in found.mistakes:
             fail(str(PolicyError(found.label(name), found.mistakes[name])), "it is in nobody's force; shown without it")
-    own = found.good.get(service) if service not in {MESH_WIDE, *found.mistakes} else None
-    plan = effective(caller, service, found.mesh, own)
+    plan = found.plan(service, caller)
     return {"policy": plan.version, **dump(plan)}
 
 

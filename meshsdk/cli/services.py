@@ -29,7 +29,7 @@ async def _rows() -> list[dict[str, Any]]:
     async with connect() as consul:
         names = set((await consul.services()).value)
         found = await documents(consul)
-        everybody = await survey.services(consul, (names | set(found.entries)) - {"consul", MESH_WIDE})
+        everybody = await survey.services(consul, (names | set(found.entries)) - {"consul", MESH_WIDE}, found)
     return [*(_row(service, found, everybody) for service in everybody), *_documents(found, everybody)]
 
 

@@ -92,6 +92,32 @@ def test_a_mesh_with_nothing_wrong(run, agent, register):
     assert "fail" not in ran.out
 
 
+def test_what_takes_clear_text_only_under_a_strict_policy(run, consul, register):
+    register(Name="payments", ID="clear", Address="10.0.0.1", Port=80)
+    register(Name="payments", ID="well", Address="10.0.0.2", Port=80, Meta={"mesh-tls": "permissive"})
+    register(Name="legacy", ID="old", Address="10.0.0.3", Port=80)
+    consul(lambda client: client.put("mesh/policy/_mesh", b"version: 1\ntls: {mode: strict}\n"))
+    consul(lambda client: client.put("mesh/policy/legacy", b"version: 1\ntls: {mode: permissive}\n"))
+
+    rows = {row["instance"]: row for row in run("endpoints", "payments", "--json").json}
+    assert {name: row["used"] for name, row in rows.items()} == {"clear": "no", "well": "yes"}
+    assert "clear text only, and tls.mode is strict" in rows["clear"]["note"][0]
+    assert rows["well"]["note"] == []
+    (passing,) = [row["passing"] for row in run("services", "--json").json if row["service"] == "payments"]
+    assert passing == 1
+
+    ran = run("check", "--json")
+    assert ran.code == 1
+    (failed,) = [each for each in ran.json if each["state"] == "fail"]
+    assert (failed["subject"], failed["seen"]) == (
+        "service payments",
+        "clear on dev: registered as taking clear text only, and tls.mode is strict in its policy: "
+        "every call is refused",
+    )
+    assert "from meshsdk.server.gunicorn import *" in failed["remedy"]
+    assert "service legacy: 1 of 1 instances get calls" in run("check").out
+
+
 def test_an_unsafe_state_folder_is_a_warning(run, agent, tmp_path):
     folder = tmp_path / "open"
     folder.mkdir()
