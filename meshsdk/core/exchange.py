@@ -279,9 +279,12 @@ class Exchange:
         return Final(reason)
 
     def _fail(self, attempt: Attempt, failure: Failure, limit: float, seconds: float, now: float) -> None:
-        """End an attempt that failed; if `limit` was the caller's own deadline, only the time it took is learned."""
+        """End an attempt that failed; if the caller ended it, by closing its client or because `limit` was its own
+        deadline, only the time it took is learned.
+        """
         own = self._call.deadline
-        if failure.kind == "timeout" and own is not None and limit >= own and now >= own - SLACK:
+        over = failure.kind == "timeout" and own is not None and limit >= own and now >= own - SLACK
+        if over or failure.kind == "closed":
             if seconds > attempt.state.ewma:
                 self._upstream.observe(attempt, seconds, True, now)
             self._upstream.release(attempt)

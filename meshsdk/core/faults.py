@@ -13,6 +13,7 @@ _BY_KIND: dict[str, type[CallError]] = {
     "reset": ConnectionLost,
     "timeout": DeadlineExceeded,
     "protocol": BadReply,
+    "closed": ConnectionLost,
 }
 
 
@@ -23,7 +24,7 @@ def fault(failure: Failure, late: bool) -> type[CallError]:
     Envoy (UF); waiting longer than any other limit is DeadlineExceeded (UT). A certificate that was refused when the
     request may have been read is a connection that was lost: nobody may take it for one that was never made.
     """
-    if failure.kind == "timeout" and failure.phase == Phase.NOT_CONNECTED and not late:
+    if failure.phase == Phase.NOT_CONNECTED and (failure.kind == "closed" or (failure.kind == "timeout" and not late)):
         return ConnectFailed
     if failure.kind == "tls" and failure.phase > Phase.NOT_WRITTEN:
         return ConnectionLost

@@ -106,8 +106,8 @@ class Failure:
     """A try that brought no reply.
 
     Attributes:
-        kind: `connect-failure`, `tls` (the peer refused our certificate), `reset`, `timeout`, `protocol`; the metric's
-            label.
+        kind: `connect-failure`, `tls` (the peer refused our certificate), `reset`, `timeout`, `protocol`,
+            `closed` (by the caller itself); the metric's label.
         detail: one line for a person.
         cause: the exception underneath, for `raise … from`.
     """

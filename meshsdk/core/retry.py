@@ -7,7 +7,8 @@ Rule 3: a reply's head that came in part counts as no reply: rule 2 holds. So do
 all of it.
 Rule 4: a certificate that a peer refused in the handshake, or right after it, is a failed connection (rule 1): other
 instances may trust other authorities. One refused later, with the request perhaps read, is not tried again.
-Rule 5: the first reason that forbids is the one that is told, from the outcome's own to the circumstances'.
+Rule 5: a try that ended because the caller closed its client is the last, whatever it had written.
+Rule 6: the first reason that forbids is the one that is told, from the outcome's own to the circumstances'.
 """
 
 from __future__ import annotations
@@ -63,6 +64,8 @@ def _not_listed(retries: Retries, outcome: int | Failure) -> str:
             return ""
         return "not-retried-status" if penalised(outcome) else "answered"
     unwritten = outcome.phase <= Phase.NOT_WRITTEN
+    if outcome.kind == "closed":
+        return "not-retried-closed"
     broken = outcome.kind not in ("connect-failure", "tls")
     if (unwritten and retries.connect_failure) or (broken and retries.reset):
         return ""

@@ -13,6 +13,7 @@ __all__ = [
     "WriteTimeout",
     "breach",
     "busy",
+    "closed",
     "connect_timed_out",
     "crowded",
     "late",
@@ -89,6 +90,11 @@ def late(phase: Phase, in_body: bool, overdue: bool) -> Failure:
     else:
         detail = "no reply in time"
     return Failure(phase, "timeout", detail, TimeoutError())
+
+
+def closed(phase: Phase, error: BaseException | None = None) -> Failure:
+    """The caller closed the engine, and its calls with it: no instance is to blame."""
+    return Failure(phase, "closed", "the engine was closed", error)
 
 
 def lost(phase: Phase, in_body: bool, error: BaseException | None) -> Failure:

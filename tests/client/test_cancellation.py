@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from meshsdk.client import AsyncMeshTransport, async_client
-from tests.client.colours import QUICK, AsyncPieces, Mesh
-from tests.wire.scripted import Peer, Server, answering, eventually, reply
+from meshsdk.client.errors import ConnectionLost
+from tests.client.colours import QUICK, AsyncPieces, Awaiting, Blocking, Colour, Mesh
+from tests.wire.scripted import Peer, Server, after_request, answering, eventually, reply
 
 Serve = Callable[..., Server]
 
@@ -100,3 +101,20 @@ def test_cancelled_calls_leave_the_pool_usable(serve: Serve) -> None:
             mesh.assert_at_rest()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("colour", [Blocking(), Awaiting()], ids=["blocking", "asyncio"])
+async def test_a_call_ends_with_its_client_and_the_instance_is_not_to_blame(colour: Colour, serve: Serve) -> None:
+    server = serve(after_request(Peer.stall))
+    mesh = Mesh(server, plan=replace(QUICK, timeouts=replace(QUICK.timeouts, attempt=3.0)))
+    async with colour.client(mesh) as http:
+        call = asyncio.ensure_future(http.get("http://payments/"))
+        await asyncio.to_thread(eventually, lambda: len(server.heads) == 1)
+    with pytest.raises(ConnectionLost, match="the engine was closed") as caught:
+        await call
+    assert (caught.value.attempts, caught.value.reason) == (1, "not-retried-closed")
+    assert [attempt.outcome for attempt in mesh.attempts] == ["closed"]
+    assert mesh.cluster.states()[0].consecutive == 0
+    await asyncio.to_thread(eventually, lambda: server.open_connections == 0)
+    assert server.connections == 1
+    mesh.assert_at_rest()

@@ -20,7 +20,7 @@ from meshsdk.errors import (
     NoEndpoint,
     Overloaded,
 )
-from tests.core.world import GARBLED, REFUSED, RESET, SLOW, UNTRUSTED, World, endpoints, plan
+from tests.core.world import CLOSED, GARBLED, REFUSED, RESET, SLOW, UNTRUSTED, World, endpoints, plan
 
 
 @pytest.mark.interpreted  # a compiled event takes numbers, and no `approx`
@@ -327,6 +327,8 @@ def test_what_is_tried_again(world: World, failure: Failure, call: dict[str, obj
         (SLOW, {"method": "GET", "replayable": False}, {}, "body-not-replayable", DeadlineExceeded),
         (RESET, {"method": "GET"}, {"reset": False}, "not-retried-reset", ConnectionLost),
         (replace(UNTRUSTED, phase=Phase.WRITTEN), {"method": "GET"}, {}, "not-retried-tls", ConnectionLost),
+        (CLOSED, {"method": "GET"}, {}, "not-retried-closed", ConnectionLost),
+        (replace(CLOSED, phase=Phase.NOT_CONNECTED), {"method": "GET"}, {}, "not-retried-closed", ConnectFailed),
         (UNTRUSTED, {"method": "GET"}, {"connect_failure": False}, "not-retried-tls", ConnectFailed),
         (UNTRUSTED, {"method": "GET"}, {"attempts": 1}, "retries-off", ConnectFailed),
         (SLOW, {"method": "GET"}, {"reset": False}, "not-retried-timeout", DeadlineExceeded),
@@ -451,6 +453,21 @@ def test_abandon_frees_and_blames_nobody(world: World, status: int | None) -> No
     assert [(e.flag, e.reason, e.status) for e in world.ended()] == [("DC", "abandoned", status)]
     assert [e.outcome for e in world.tried()] == ([] if status else ["abandoned"])
     assert [e.answered for e in world.ended()] == ["2xx" if status else ""]
+
+
+@pytest.mark.parametrize("status", [None, 200])
+def test_a_call_that_its_own_client_closed_blames_nobody(status: int | None) -> None:
+    world = World(plan(outlier={"consecutive_failures": 1}, breaker={"consecutive_failures": 1}))
+    exchange = world.call()
+    attempt = exchange.begin()
+    if status is None:
+        exchange.failed(attempt, CLOSED)
+    else:
+        exchange.answered(attempt, status)
+        exchange.finished(attempt, replace(CLOSED, phase=Phase.REPLY_STARTED))
+    assert (attempt.state.consecutive, world.cluster.breaker_state, world.cluster.in_flight) == (0, "closed", 0)
+    assert attempt.state.ejected_until == 0
+    assert [(e.flag, e.status) for e in world.ended()] == [("UC", status)]
 
 
 def test_give_up_between_tries_ends_the_call(world: World) -> None:

@@ -15,7 +15,7 @@ from tests.core.world import PLAN, plan
 
 REASONS = {
     "", "answered", "retries-off", "not-retried-status", "not-retried-connect-failure", "not-retried-reset",
-    "not-retried-timeout", "not-retried-protocol", "not-retried-tls", "attempts-used",
+    "not-retried-timeout", "not-retried-protocol", "not-retried-tls", "not-retried-closed", "attempts-used",
     "not-idempotent", "body-not-replayable",
 }  # fmt: skip
 
@@ -31,7 +31,7 @@ def test_full_jitter_fills_the_whole_range(number: int, ceiling: float) -> None:
 
 CALLS = st.builds(Call, st.just("POST"), idempotent=st.booleans(), replayable=st.booleans())
 RULES = st.fixed_dictionaries({name: st.booleans() for name in ("any_method", "connect_failure", "reset")})
-KINDS = st.sampled_from(["connect-failure", "tls", "reset", "timeout", "protocol"])
+KINDS = st.sampled_from(["connect-failure", "tls", "reset", "timeout", "protocol", "closed"])
 OUTCOMES = st.one_of(st.integers(100, 599), st.builds(Failure, st.sampled_from(Phase), KINDS))
 
 

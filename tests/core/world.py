@@ -28,6 +28,7 @@ REFUSED = Failure(Phase.NOT_CONNECTED, "connect-failure", "connection refused", 
 RESET = Failure(Phase.WRITTEN, "reset", "closed the connection before any reply", ConnectionResetError(104))
 UNTRUSTED = Failure(Phase.NOT_WRITTEN, "tls", "the peer refused our certificate: alert unknown ca")
 SLOW = Failure(Phase.WRITTEN, "timeout", "no reply in time")
+CLOSED = Failure(Phase.WRITTEN, "closed", "the engine was closed")
 GARBLED = Failure(Phase.REPLY_STARTED, "protocol", "not HTTP")
 
 

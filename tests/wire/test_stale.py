@@ -157,7 +157,7 @@ async def test_closing_the_engine_proves_nothing_of_the_server(ours: Any, serve:
     await asyncio.to_thread(came.wait, 5)
     await ours.close()
     failure = await last
-    assert (failure.phase, failure.kind) == (Phase.WRITTEN, "reset"), failure
+    assert (failure.phase, failure.kind) == (Phase.WRITTEN, "closed"), failure
     assert "engine was closed" in failure.detail
 
 

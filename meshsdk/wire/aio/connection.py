@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, cast
 from meshsdk.core.model import Failure, Phase
 from meshsdk.wire.aio.ends import Owner
 from meshsdk.wire.engine import Bounds
-from meshsdk.wire.failures import breach, late, lost, refused, stuck
+from meshsdk.wire.failures import breach, closed, late, lost, refused, stuck
 from meshsdk.wire.http1 import Limits, ProtocolError, ResponseReader
 from meshsdk.wire.receiver import Receiver
 from meshsdk.wire.sockets import prompt, quiet, read_last, unread_by_peer
@@ -212,7 +212,7 @@ class Connection(asyncio.Protocol):
 
     def shut(self) -> None:
         """The engine closes, whatever this carries."""
-        self._fail(Failure(self._phase, "reset", "the engine was closed"))
+        self._fail(closed(self._phase))
 
     def finish_within(self, seconds: float) -> None:
         """The rest of the reply is of no interest: it has so many seconds to come."""

@@ -22,7 +22,7 @@ from meshsdk.wire.aio.connection import Connection, Owner
 from meshsdk.wire.aio.dial import dial
 from meshsdk.wire.aio.watch import Watch
 from meshsdk.wire.engine import Bounds
-from meshsdk.wire.failures import busy, connect_timed_out, crowded, late, unconnected
+from meshsdk.wire.failures import busy, closed, connect_timed_out, crowded, late, unconnected
 from meshsdk.wire.http1 import Limits
 from meshsdk.wire.pooling import Pooling
 from meshsdk.wire.security import Secure
@@ -198,7 +198,7 @@ class Pool(Owner):
         """Close everything, whatever it carries."""
         self.retire()
         for waiter in tuple(self._waiting):
-            self.refuse(waiter, Failure(Phase.NOT_CONNECTED, "connect-failure", "the engine was closed"))
+            self.refuse(waiter, closed(Phase.NOT_CONNECTED))
         for connection in tuple(self._open):
             connection.shut()
 

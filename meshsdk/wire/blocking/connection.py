@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from meshsdk.core.model import Endpoint, Failure, Phase, TransportFailure
 from meshsdk.wire.blocking.dial import dial, tls_of
 from meshsdk.wire.engine import Bounds
-from meshsdk.wire.failures import breach, connect_timed_out, late, lost, refused, stuck, unconnected
+from meshsdk.wire.failures import breach, closed, connect_timed_out, late, lost, refused, stuck, unconnected
 from meshsdk.wire.http1 import (
     CONTINUE_WITHIN,
     BodyWriter,
@@ -340,7 +340,7 @@ class BlockingConnection:
         """What the end of the connection means; without `error` it ended in good order."""
         phase = self._phase
         if self._closed:
-            return Failure(phase, "reset", "the engine was closed", error)
+            return closed(phase, error)
         if error is None and phase == Phase.WRITTEN and self._security is None:
             assert self._sock is not None
             if unread_by_peer(self._sock, self._sent_before):
