@@ -162,7 +162,10 @@ async def _answers(place: Place, page: str) -> str:
         writer.write(
             f"GET {page} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: meshsdk-health\r\nConnection: close\r\n\r\n".encode()
         )
-        return _read(page, place, await reader.read(_READ))
+        text = b""
+        while b"\n" not in text and len(text) < _READ and (more := await reader.read(_READ)):
+            text += more  # some write a status line in pieces
+        return _read(page, place, text)
     finally:
         writer.close()
 

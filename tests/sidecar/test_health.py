@@ -151,6 +151,26 @@ async def test_a_page(text, found, tmp_path):
     assert await answering(text, check, path=str(tmp_path / "app.sock")) == found
 
 
+async def test_a_status_line_in_pieces():
+    hung_up = asyncio.Event()
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        for piece in (b"HTTP/1.1 ", b"204", b" No Content\r\n"):
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.01)  # else they are one
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        hung_up.set()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        place = Place("127.0.0.1", server.sockets[0].getsockname()[1])
+        assert await look(place, HealthCheck(http="/healthz")) == ""
+        await hung_up.wait()
+
+
 async def test_a_page_on_another_port_and_a_port_nobody_listens_at():
     (free,) = free_ports(1)
     with socket.create_server(("127.0.0.1", 0)) as app:
