@@ -254,6 +254,7 @@ async def test_where_many_hold_on_the_oldest_goes(ask):
     assert (await last.readline()).startswith(b"HTTP/1.1 200")
     for _, writer in held:
         writer.close()
+        await writer.wait_closed()
 
 
 async def test_others_on_the_network_see_readiness_and_metrics_only(mesh):
