@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ from meshsdk.config import Settings, load
 from meshsdk.discovery.disk import problem_with
 from meshsdk.discovery.endpoints import endpoints
 from meshsdk.errors import ConfigError
-from meshsdk_registry import Consul, Denied, NoLeader, RegistryError, Unreachable
+from meshsdk_registry import Consul, Denied, NoLeader, RegistryError, Rejected, Unreachable
 
 __all__ = ["EXITS", "Finding", "check"]
 
@@ -65,7 +66,7 @@ async def _collect() -> tuple[list[Finding], Exit]:
     findings = [_settings(settings), _state(settings.state_dir)]
     async with consul:
         try:
-            async for finding in _consul(consul):
+            async for finding in _consul(consul, settings.identity):
                 findings.append(finding)  # noqa: PERF401 - what was found before an error counts
         except RegistryError as error:
             away = isinstance(error, Unreachable)
@@ -99,7 +100,7 @@ def _state(folder: Path | None) -> Finding:
     return Finding("last known good on disk", "ok", str(folder))
 
 
-async def _consul(consul: Consul) -> AsyncIterator[Finding]:
+async def _consul(consul: Consul, identity: str) -> AsyncIterator[Finding]:
     """One question after the other. A permission that lacks leaves the others to ask; no answer ends it all."""
     steps: tuple[tuple[str, Callable[[Consul], Awaitable[list[Finding]]]], ...] = (
         ("consul", _agent),
@@ -107,6 +108,7 @@ async def _consul(consul: Consul) -> AsyncIterator[Finding]:
         ("kv", _write),
         ("policy", _policy),
         ("services", _services),
+        ("identity", partial(_identity, identity)),
     )
     for subject, step in steps:
         try:
@@ -161,6 +163,20 @@ async def _policy(consul: Consul) -> list[Finding]:
     ]
     said = f"{', '.join(good)} in force" if good else "no document in force: every service has the defaults"
     return [Finding("policy", "ok", said), *findings, *strays]
+
+
+async def _identity(setting: str, consul: Consul) -> list[Finding]:
+    if setting in {"files", "off"}:
+        return [Finding("identity", "ok", f"{setting}, by MESH_IDENTITY; Consul's CA is not asked")]
+    try:
+        roots = (await consul.roots()).value
+    except Rejected as error:
+        if setting == "consul":
+            remedy = "until then no process with MESH_IDENTITY=consul is registered"
+            return [Finding("identity", "fail", str(error), remedy)]
+        remedy = "until then calls are in clear text, and refused where tls.mode is strict"
+        return [Finding("identity", "warn", str(error), remedy)]
+    return [Finding("identity", "ok", f"Consul's CA signs for the trust domain {roots.trust_domain}")]
 
 
 async def _services(consul: Consul) -> list[Finding]:

@@ -81,6 +81,17 @@ def test_without_connect_the_remedy_is_said(run, monkeypatch):
             ran = run("ca", command)
             assert (ran.code, ran.out) == (1, "")
             assert "connect { enabled = true }" in ran.err
+        for setting, state, code in (("auto", "warn", 0), ("consul", "fail", 1), ("off", "ok", 0)):
+            ran = run("check", "--json", MESH_IDENTITY=setting)
+            (found,) = [each for each in ran.json if each["subject"] == "identity"]
+            assert (found["state"], ran.code) == (state, code)
+            assert ("connect { enabled = true }" in found["seen"]) == (setting != "off")
+
+
+def test_check_reads_the_ca(run, server):
+    (found,) = [each for each in run("check", "--json").json if each["subject"] == "identity"]
+    assert (found["state"], found["remedy"]) == ("ok", "")
+    assert run("ca", "show", "--json").json["trust_domain"] in found["seen"]
 
 
 def test_without_consul(run, monkeypatch):
