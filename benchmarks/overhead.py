@@ -290,7 +290,7 @@ def parts(ports: list[int]) -> list[tuple[str, float]]:
     cluster = silent.cluster("payments")
     tracing = Tracing()
     call = facts(request, None)
-    outgoing = Outgoing(request, call, 256)
+    outgoing = Outgoing(request, call, cluster)
     exchange = Exchange(cluster, call)
     attempt = exchange.begin()
     reply = Nothing()
@@ -343,7 +343,7 @@ def parts(ports: list[int]) -> list[tuple[str, float]]:
         ("facts of the call", timed(lambda: facts(request, None))),
         (
             "headers and body once per call",
-            timed(lambda: Outgoing(request, call, 256)) - timed(lambda: request.headers.raw),
+            timed(lambda: Outgoing(request, call, cluster)) - timed(lambda: request.headers.raw),
         ),
         ("headers and bounds once per try", timed(lambda: outgoing.prepare(attempt, []))),
         ("exchange: begin, answered, finished", whole),

@@ -14,6 +14,7 @@ from meshsdk.wire.engine import Bounds, Request
 
 if TYPE_CHECKING:
     from meshsdk.core.attempt import Attempt
+    from meshsdk.core.upstream import Upstream
 
 __all__ = ["Outgoing", "facts", "with_trace"]
 
@@ -48,17 +49,18 @@ class Outgoing(Request):
     a try first asks for a piece, the call is not replayable.
 
     Args:
+        upstream: what is called; its limits may change between two tries.
         known: the library's `ByteStream`, the class of bodies that are bytes.
         raw_path: as for `facts`.
     """
 
-    __slots__ = ("_fields", "_most", "_waits")
+    __slots__ = ("_fields", "_upstream", "_waits")
 
     def __init__(
         self,
         request: httpx.Request,
         call: Call,
-        max_connections: int,
+        upstream: Upstream,
         known: type[Iterable[bytes]] = httpx.ByteStream,
         raw_path: bytes | None = None,
     ) -> None:
@@ -67,11 +69,11 @@ class Outgoing(Request):
         self.target = extensions.get("target") or raw_path or request.url.raw_path
         self.headers = self._fields = _without_ours(request.headers.raw)
         self.extensions = extensions
-        self.service = ""
+        self.service = upstream.service
         # Asking for `content` would fail after a redirect, which hands the stream on and not the bytes.
         self.body = request.read() if isinstance(stream, known) else _Once(stream, call)
         self._waits = _waits(extensions.get("timeout"))
-        self._most = max_connections
+        self._upstream = upstream
 
     def prepare(self, attempt: Attempt, trace: Headers) -> Bounds:
         """Become the request of the next try.
@@ -91,7 +93,7 @@ class Outgoing(Request):
             read,
             write,
             pool,
-            self._most,
+            self._upstream.plan.limits.max_connections_per_endpoint,
         )
 
     def told(self, failure: Failure) -> Failure:

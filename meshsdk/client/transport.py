@@ -192,9 +192,8 @@ class Calling(_Library):
                 self._engine.retire(gone, service)
             raw_path = request.url.raw_path
             call = facts(request, remaining_deadline(), raw_path)
-            limit = cluster.plan.limits.max_connections_per_endpoint
-            tries = Tries(request, call, limit, self.library.ByteStream, raw_path)
-            tries.service, tries.engine, tries.span, tries.failure = service, self._engine, span, None
+            tries = Tries(request, call, cluster, self.library.ByteStream, raw_path)
+            tries.engine, tries.span, tries.failure = self._engine, span, None
             exchange = cluster.exchange(call)
             reply, attempt = drive(exchange, tries.send, self._sleep)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised on
@@ -289,9 +288,8 @@ class AsyncCalling(_Library):
                 await self._engine.retire(gone, service)
             raw_path = request.url.raw_path
             call = facts(request, remaining_deadline(), raw_path)
-            limit = cluster.plan.limits.max_connections_per_endpoint
-            tries = AsyncTries(request, call, limit, self.library.ByteStream, raw_path)
-            tries.service, tries.engine, tries.span, tries.failure = service, self._engine, span, None
+            tries = AsyncTries(request, call, cluster, self.library.ByteStream, raw_path)
+            tries.engine, tries.span, tries.failure = self._engine, span, None
             exchange = cluster.exchange(call)
             reply, attempt = await adrive(exchange, tries.send, self._sleep)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised on

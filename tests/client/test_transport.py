@@ -8,13 +8,17 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import meshsdk.errors as mesh_errors
 from meshsdk.telemetry.context import Inbound, current
 from meshsdk.telemetry.propagate import extract
-from tests.client.colours import ONCE, QUICK, Blocking, Colour, Mesh
+from meshsdk.wire.aio import AsyncioEngine
+from meshsdk.wire.blocking import BlockingEngine
+from meshsdk.wire.engine import Bounds
+from tests.client.colours import ONCE, QUICK, Awaiting, Blocking, Colour, Mesh
 from tests.wire.scripted import (
     Peer,
     Script,
@@ -354,6 +358,23 @@ async def test_instances_that_are_gone_lose_their_connections(colour: Colour, se
             await asyncio.sleep(0.01)
         assert old.open_connections == 0
     assert len(new.heads) == 1
+
+
+@pytest.mark.parametrize(("kind", "engine"), [(Blocking, BlockingEngine), (Awaiting, AsyncioEngine)])
+async def test_each_try_keeps_to_the_limit_in_force(kind: Any, engine: Any, serve: Serve) -> None:
+    """An older one, brought back, would close connections that are allowed by now, and open those that are not."""
+    mesh = Mesh(serve(answering(reply(b"", 503), reply())))
+    limits: list[int] = []
+
+    class Noting(engine):  # type: ignore[misc]
+        def send(self, endpoint: Any, request: Any, bounds: Bounds) -> Any:
+            limits.append(bounds.max_connections)
+            mesh.cluster.adopt(replace(QUICK, limits=replace(QUICK.limits, max_connections_per_endpoint=7)))
+            return super().send(endpoint, request, bounds)
+
+    async with kind(engine=Noting()).client(mesh) as http:
+        assert (await http.get("http://payments/")).status_code == 200
+    assert limits == [QUICK.limits.max_connections_per_endpoint, 7]
 
 
 async def test_ten_mebibytes_down(colour: Colour, serve: Serve) -> None:
