@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 
-from meshsdk.core.model import Phase, TransportFailure
+from meshsdk.core.model import Endpoint, Phase, TransportFailure
+from meshsdk.wire.aio import AsyncioEngine
 from meshsdk.wire.aio.connection import Connection
 from meshsdk.wire.blocking.connection import BlockingConnection
 from meshsdk.wire.pooling import Pooling
 from meshsdk.wire.sockets import unread_by_peer
 from tests.wire.callers import Blocking, at, called, failing, get, within
 from tests.wire.scripted import Peer, Server, answering, eventually, reply
+from tests.wire.test_dial import LOOPS
 
 POST = get(b"charge", "POST")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO is Linux's")
@@ -32,6 +34,32 @@ async def test_one_closed_while_idle_is_not_used(ours: Any, serve: Callable[...,
         await asyncio.to_thread(eventually, lambda: server.open_connections == 0)
         await asyncio.sleep(rest)
     assert server.connections == 3
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_one_that_the_server_closed_behind_its_reply_goes_to_nobody_who_waits(loop: str) -> None:
+    """It said nothing of that, and the loop has seen the reply alone; under a limit of one all but the first wait."""
+
+    async def call(engine: AsyncioEngine, endpoint: Endpoint) -> bytes:
+        answer = await engine.send(endpoint, get(), within(5, max_connections=1))
+        return b"".join([piece async for piece in answer])
+
+    async def main() -> None:
+        running, engine = asyncio.get_running_loop(), AsyncioEngine()
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            listening.setblocking(False)
+            calls = [asyncio.create_task(call(engine, at(listening.getsockname()[1]))) for _ in range(5)]
+            async with asyncio.timeout(10):
+                for _ in calls:
+                    peer, _ = await running.sock_accept(listening)
+                    with peer:
+                        assert (await running.sock_recv(peer, 65536)).endswith(b"\r\n\r\n")
+                        peer.sendall(reply())  # and closes, before the loop reads anything
+                assert await asyncio.gather(*calls) == [b"ok"] * len(calls)
+        await engine.aclose()
+
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.run(main())
 
 
 @linux

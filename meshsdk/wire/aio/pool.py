@@ -26,6 +26,7 @@ from meshsdk.wire.failures import busy, closed, connect_timed_out, crowded, late
 from meshsdk.wire.http1 import Limits
 from meshsdk.wire.pooling import Pooling
 from meshsdk.wire.security import Secure
+from meshsdk.wire.sockets import quiet
 
 __all__ = ["Pool", "Pools", "Waiter"]
 
@@ -155,7 +156,15 @@ class Pool(Owner):
         return 0 < self.limit < len(self._open)
 
     def release(self, connection: Connection) -> None:
-        """A connection is free: the next waiter's, or idle."""
+        """A connection is free again: the next waiter's, unless something lies behind the reply it has read, such as
+        the end of a server that closes without a word; or idle, and looked at when it is taken.
+        """
+        if self._waiting and connection.alive and not quiet(connection.transport.get_extra_info("socket")):
+            connection.close()
+        else:
+            self._offer(connection)
+
+    def _offer(self, connection: Connection) -> None:
         now = self._home.clock()
         connection.idle_since = now
         if self._retired or now - connection.opened >= self._home.pooling.max_age or self._above_limit:
@@ -259,7 +268,7 @@ class Pool(Owner):
             if retired and self._waiting:
                 self._grant(self._waiting[0], opened)
             else:  # which closes one that was begun before (rule 4)
-                self.release(opened)
+                self._offer(opened)
             if waiter is not None and waiter._pool is self:  # noqa: SLF001 - one who waited longer got it
                 waiter.dialing = False
                 self._home.watch.sooner(waiter.due())
