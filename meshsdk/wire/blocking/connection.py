@@ -6,13 +6,12 @@ The socket itself does not block; waiting is done by `poll`, so that every wait 
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import select
 import socket
 import ssl
 from collections.abc import Callable, Iterable
 from math import ceil, inf
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 from meshsdk.core.model import Endpoint, Failure, Phase, TransportFailure
@@ -58,15 +57,20 @@ class BlockingConnection:
         limits: on what replies may be.
         pooling: how long it may be kept.
 
+    Threads that work on the socket hold it: whoever closes the connection under them shuts it down, and the last of
+    them closes the descriptor. Its number could be another's before they are done with it.
+
     Attributes:
+        closed: by this process.
+        sock: the socket, None before it is open.
         tls: tells of the connection's TLS, also when it is closed; None in clear text, or before it is open.
     """
 
     __slots__ = (
         "_bounds",
         "_clock",
-        "_closed",
         "_endpoint",
+        "_held",
         "_idle_since",
         "_last",
         "_limit_age",
@@ -77,8 +81,9 @@ class BlockingConnection:
         "_security",
         "_sent",
         "_sent_before",
-        "_sock",
         "_whole",
+        "closed",
+        "sock",
         "tls",
     )
 
@@ -97,7 +102,7 @@ class BlockingConnection:
         self._limit_age = clock() + pooling.max_age
         self._reader = ResponseReader(limits)
         self._poller = select.poll()
-        self._sock: socket.socket | None = None
+        self.sock: socket.socket | None = None
         self.tls: ssl.SSLObject | None = None
         self._bounds = Bounds()
         self._phase = Phase.NOT_CONNECTED
@@ -106,7 +111,8 @@ class BlockingConnection:
         self._sent_before = 0
         self._whole = True
         self._last = False
-        self._closed = False
+        self._held: set[int] = set()
+        self.closed = False
 
     # --- for the lanes and the engine -----------------------------------------------------------------
 
@@ -124,10 +130,10 @@ class BlockingConnection:
         """Whether nothing came but, under TLS, its own messages: 1.3 sends tickets unasked (RFC 8446, 4.6.1)."""
         if not self._poller.poll(0):
             return True
-        if self._security is None or self._sock is None:
+        if self._security is None or self.sock is None:
             return False
         try:
-            self._sock.recv(1)
+            self.sock.recv(1)
         except ssl.SSLWantReadError:
             return True
         except OSError:
@@ -144,7 +150,7 @@ class BlockingConnection:
         left = bounds.deadline - now
         until = now + min(left, bounds.connect)
         try:
-            self._sock = dial(self._endpoint, self._security, lambda sock, event: self._wait_for(sock, event, until))
+            self.sock = dial(self._endpoint, self._security, lambda sock, event: self._wait_for(sock, event, until))
         except Late:
             raise TransportFailure(
                 connect_timed_out(bounds.connect)
@@ -153,8 +159,8 @@ class BlockingConnection:
             ) from None
         except Exception as error:  # whatever a check raises, the peer is not the one
             raise TransportFailure(unconnected(error)) from error
-        self.tls = tls_of(self._sock)
-        self._poller.register(self._sock.fileno(), select.POLLIN)
+        self.tls = tls_of(self.sock)
+        self._poller.register(self.sock.fileno(), select.POLLIN)
 
     def exchange(self, into: Incoming, method: str, head: Head, body: bytes | Iterable[bytes], bounds: Bounds) -> None:
         """Send a request and read on until the reply's head is in `into`, or all of a short one.
@@ -165,70 +171,81 @@ class BlockingConnection:
         self._phase = Phase.NOT_WRITTEN
         self._sent_before = self._sent
         self._last = head.closes
-        self._reader.expect(method, into)
-        if isinstance(body, bytes) and not head.expects and head.length != Framing.CHUNKED:
-            self._whole = self._write(into, head.data + body if body else head.data)
-        else:
-            self._whole = False
-            self._whole = self._write(into, head.data) and self._upload(into, head, body)
-        while not into.status or self._reader.short:
-            self.advance(into)
+        try:
+            self._begin(into)
+            self._reader.expect(method, into)
+            if isinstance(body, bytes) and not head.expects and head.length != Framing.CHUNKED:
+                self._whole = self._write(into, head.data + body if body else head.data)
+            else:
+                self._whole = False
+                self._whole = self._write(into, head.data) and self._upload(into, head, body)
+            while not into.status or self._reader.short:
+                self._advance(into)
+        finally:
+            self.release()
 
     def advance(self, into: Incoming) -> None:
         """Wait for the next bytes of the reply; raises TransportFailure."""
-        bounds = self._bounds
-        if into.status:
-            deadline, most = bounds.body_deadline, min(bounds.idle, bounds.read)
-        else:
-            deadline, most = bounds.deadline, bounds.read
         try:
-            data = self._read(min(deadline, self._clock() + most) if most < inf else deadline)
-        except Late:
-            failure = late(self._phase, into.status != 0, deadline <= self._clock())
-            raise TransportFailure(failure) from None
-        except OSError as error:
-            raise TransportFailure(self._lost(into, error)) from error
-        self._feed(into, data)
+            self._begin(into)
+            self._advance(into)
+        finally:
+            self.release()
 
     def drain(self, into: Incoming, most: int) -> None:
         """Read what is there of a body that nobody wants, without waiting, up to `most` bytes."""
-        while not into.complete and most > 0:
-            try:
+        try:
+            self._begin(into)
+            while not into.complete and most > 0:
                 self._take_in(into)
-            except (*_WANTS, OSError, TransportFailure):
-                return
-            most -= sum(map(len, into.pieces))
-            into.pieces.clear()
-
-    def detach(self) -> socket.socket:
-        """After an upgrade: the socket, for whoever goes on with it."""
-        assert self._sock is not None
-        return self._sock
+                most -= sum(map(len, into.pieces))
+                into.pieces.clear()
+        except (*_WANTS, OSError, TransportFailure):
+            return
+        finally:
+            self.release()
 
     def close(self) -> None:
-        """Close the connection; a thread that waits on it notices."""
-        self._closed = True
-        if self._sock is not None:
+        """Close the connection; threads that hold it notice."""
+        self.closed = True
+        if self.sock is not None:
             with contextlib.suppress(OSError):
-                self._sock.shutdown(socket.SHUT_RDWR)
-        self.drop()
+                # `SSLSocket.shutdown` takes TLS away before: what another thread sends meanwhile goes out in clear text
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+        if not self._held:
+            self.drop()
 
     def drop(self) -> None:
         """Close this process's side of it only."""
+        self.closed = True
         self._reader.close()
-        if self._sock is not None:
-            self._sock.close()
+        if self.sock is not None:
+            self.sock.close()
 
-    @property
-    def sock(self) -> socket.socket | None:
-        """The socket, None before it is open."""
-        return self._sock
+    def hold(self) -> None:
+        """The calling thread works on the socket until it calls `release`, if it is not `closed` by now.
+
+        Who closes says so before it looks who holds, and who holds says so before it looks whether it is closed: one
+        of both sees the other, without a lock.
+        """
+        self._held.add(get_ident())
+
+    def release(self) -> None:
+        """The calling thread is done with the socket."""
+        self._held.discard(get_ident())
+        if self.closed and not self._held:
+            self.drop()
+
+    def _begin(self, into: Incoming) -> None:
+        self.hold()
+        if self.closed:
+            raise TransportFailure(self._lost(into, None))
 
     # --- sending --------------------------------------------------------------------------------------
 
     def _write(self, into: Incoming, data: bytes) -> bool:
         """Send all of `data`, unless the server answers before that with an error; says whether all was sent."""
-        sock = self._sock
+        sock = self.sock
         assert sock is not None
         self._phase = max(self._phase, Phase.WRITTEN)
         self._sent += len(data)
@@ -268,7 +285,7 @@ class BlockingConnection:
         """The server reads no more; it may have said why before it closed (RFC 9112, 9.5)."""
         while not into.status:
             try:
-                self.advance(into)
+                self._advance(into)
             except TransportFailure as failure:
                 told = failure.failure
                 if self._phase >= Phase.REPLY_STARTED or told.phase == Phase.NOT_WRITTEN or told.kind == "tls":
@@ -302,8 +319,23 @@ class BlockingConnection:
 
     # --- reading --------------------------------------------------------------------------------------
 
+    def _advance(self, into: Incoming) -> None:
+        bounds = self._bounds
+        if into.status:
+            deadline, most = bounds.body_deadline, min(bounds.idle, bounds.read)
+        else:
+            deadline, most = bounds.deadline, bounds.read
+        try:
+            data = self._read(min(deadline, self._clock() + most) if most < inf else deadline)
+        except Late:
+            failure = late(self._phase, into.status != 0, deadline <= self._clock())
+            raise TransportFailure(failure) from None
+        except OSError as error:
+            raise TransportFailure(self._lost(into, error)) from error
+        self._feed(into, data)
+
     def _read(self, until: float) -> bytes:
-        sock = self._sock
+        sock = self.sock
         assert sock is not None
         if self.tls is None or not self.tls.pending():  # a read that finds nothing costs more than to wait first
             self._wait(until)
@@ -319,9 +351,9 @@ class BlockingConnection:
 
     def _take_in(self, into: Incoming) -> None:
         """Read what is here, without waiting."""
-        assert self._sock is not None
+        assert self.sock is not None
         try:
-            data = self._sock.recv(_READ)
+            data = self.sock.recv(_READ)
         except ssl.SSLZeroReturnError:
             data = b""
         self._feed(into, data)
@@ -333,17 +365,17 @@ class BlockingConnection:
                 self._reader.feed(data)
             except ProtocolError as error:
                 raise TransportFailure(breach(self._phase, error)) from error
-        elif not self._reader.ended():
+        elif self.closed or not self._reader.ended():  # closed: the end may be of our own making
             raise TransportFailure(self._lost(into, None))
 
     def _lost(self, into: Incoming, error: OSError | None) -> Failure:
         """What the end of the connection means; without `error` it ended in good order."""
         phase = self._phase
-        if self._closed:
+        if self.closed:
             return closed(phase, error)
         if error is None and phase == Phase.WRITTEN and self._security is None:
-            assert self._sock is not None
-            if unread_by_peer(self._sock, self._sent_before):
+            assert self.sock is not None
+            if unread_by_peer(self.sock, self._sent_before):
                 phase = Phase.NOT_WRITTEN
         return refused(phase, error, self.tls, first=not self._sent_before) or lost(phase, into.status != 0, error)
 
@@ -358,8 +390,6 @@ class BlockingConnection:
 
     def _wait_for(self, sock: socket.socket, events: int, until: float) -> int:
         """Wait for one of `events`; raises `Late`."""
-        if sock.fileno() < 0:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))  # another thread closed it
         poller = select.poll()
         poller.register(sock.fileno(), events)
         left = until - self._clock()

@@ -108,6 +108,5 @@ class BlockingReply(BaseReply):
 
     def _upgraded(self) -> DuplexStream | StreamInfo:
         if self._duplex is None and self._lease is not None:
-            connection = self._connection
-            self._duplex = DuplexStream(connection.detach(), connection.tls, self.surplus, self.abandon)
+            self._duplex = DuplexStream(self._connection, self.surplus, self.abandon)
         return self._duplex or self._info

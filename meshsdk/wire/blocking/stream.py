@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+    from meshsdk.wire.blocking.connection import BlockingConnection
 
 __all__ = ["DuplexStream", "StreamInfo"]
 
@@ -34,17 +37,13 @@ class DuplexStream:
     """`network_stream` after 101: bytes both ways, of whatever protocol was agreed on.
 
     Args:
-        sock: not blocking.
-        tls: what there is to ask of its TLS, None in clear text.
+        connection: that was upgraded.
         surplus: bytes that came with the head.
         closed: called when it closes.
     """
 
-    def __init__(
-        self, sock: socket.socket, tls: ssl.SSLObject | None, surplus: bytes, closed: Callable[[], None]
-    ) -> None:
-        self._sock = sock
-        self._tls = tls
+    def __init__(self, connection: BlockingConnection, surplus: bytes, closed: Callable[[], None]) -> None:
+        self._connection = connection
         self._surplus = surplus
         self._closed = closed
 
@@ -57,28 +56,25 @@ class DuplexStream:
             data, self._surplus = self._surplus[:max_bytes], self._surplus[max_bytes:]
             return data
         until = None if timeout is None else time.monotonic() + timeout
-        while True:
-            try:
-                return self._sock.recv(max_bytes)
-            except (BlockingIOError, ssl.SSLWantReadError):
-                self._wait(select.POLLIN, until)
-            except ssl.SSLWantWriteError:
-                self._wait(select.POLLOUT, until)
-            except ssl.SSLZeroReturnError:
-                return b""
+        with self._working() as sock:
+            data = _receive(sock, max_bytes, until)
+            if not data and self._connection.closed:  # an end of our own making, not the peer's
+                raise _closed()
+        return data
 
     def write(self, buffer: Buffer, timeout: float | None = None) -> None:
         """Write all of `buffer`; raises as `read` does."""
         left = memoryview(buffer)
         until = None if timeout is None else time.monotonic() + timeout
-        while left:
-            try:
-                sent = self._sock.send(left)
-                left = left[sent:]
-            except (BlockingIOError, ssl.SSLWantWriteError):
-                self._wait(select.POLLOUT, until)
-            except ssl.SSLWantReadError:
-                self._wait(select.POLLIN, until)
+        with self._working() as sock:
+            while left:
+                try:
+                    sent = sock.send(left)
+                    left = left[sent:]
+                except (BlockingIOError, ssl.SSLWantWriteError):
+                    _wait(sock, select.POLLOUT, until)
+                except ssl.SSLWantReadError:
+                    _wait(sock, select.POLLIN, until)
 
     def close(self) -> None:
         """Close the connection."""
@@ -86,14 +82,47 @@ class DuplexStream:
 
     def get_extra_info(self, info: str) -> Any:
         """`ssl_object`; `socket`, `client_addr` or `server_addr` while it is open; None for what is not known."""
-        return _told(self._sock, self._tls, info)
+        return _told(self._connection.sock, self._connection.tls, info)
 
-    def _wait(self, events: int, until: float | None) -> None:
-        poller = select.poll()
-        poller.register(self._sock.fileno(), events)
-        left = None if until is None else until - time.monotonic()
-        if (left is not None and left <= 0) or not poller.poll(None if left is None else ceil(left * 1000)):
-            raise TimeoutError("the peer did nothing in time")
+    @contextlib.contextmanager
+    def _working(self) -> Iterator[socket.socket]:
+        connection = self._connection
+        try:
+            connection.hold()
+            if connection.closed:
+                raise _closed()
+            assert connection.sock is not None
+            yield connection.sock
+        except (ConnectionError, ssl.SSLError) as error:
+            if connection.closed:
+                raise _closed() from error
+            raise
+        finally:
+            connection.release()
+
+
+def _receive(sock: socket.socket, most: int, until: float | None) -> bytes:
+    while True:
+        try:
+            return sock.recv(most)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            _wait(sock, select.POLLIN, until)
+        except ssl.SSLWantWriteError:
+            _wait(sock, select.POLLOUT, until)
+        except ssl.SSLZeroReturnError:
+            return b""
+
+
+def _wait(sock: socket.socket, events: int, until: float | None) -> None:
+    poller = select.poll()
+    poller.register(sock.fileno(), events)
+    left = None if until is None else until - time.monotonic()
+    if (left is not None and left <= 0) or not poller.poll(None if left is None else ceil(left * 1000)):
+        raise TimeoutError("the peer did nothing in time")
+
+
+def _closed() -> ConnectionError:
+    return ConnectionAbortedError("the connection was closed here")
 
 
 def _told(sock: socket.socket | None, tls: ssl.SSLObject | None, info: str) -> Any:
