@@ -265,18 +265,24 @@ class Lifecycle:
     async def _until_serving(self, registration: Registration) -> None:
         """Wait for rule 1, or for the process to leave before it ever served."""
         loop = asyncio.get_running_loop()
-        began, delay, told = loop.time(), _FIRST_PROBE, False
+        began, delay, told = loop.time(), _FIRST_PROBE, ""
         addresses = _local(registration.address)
         while not self._leave.is_set:
             found = await ask(addresses, registration.port, self._probe_path)
             if self._served.is_set and await listens(addresses, registration.port):
                 return
             waited = loop.time() - began
-            if waited > _PATIENCE and not told:
-                told = True
-                log.warning("%s is not registered: no request has reached this process; %s", registration.id, found)
+            if waited > _PATIENCE and told != (why := self._unserved(registration)):
+                told = why
+                log.warning("%s is not registered: %s; %s", registration.id, why, found)
             await either(delay, self._leave, *(() if self._served.is_set else (self._served,)))
             delay = min(delay * 1.5, _FAST_PROBE if waited < _FAST_FOR else _SLOW_PROBE)
+
+    def _unserved(self, registration: Registration) -> str:
+        advice = "give Mesh(port=...) or MESH_PORT the port that the server listens at"
+        if self._served.is_set:
+            return f"requests reach this process, but not on port {registration.port}, where callers are sent: {advice}"
+        return f"no request has reached this process; if it serves another port than {registration.port}, {advice}"
 
     async def _present(self, registration: Registration) -> None:
         """Be in Consul until the process leaves."""

@@ -126,11 +126,13 @@ def test_wrong_port_is_named(start: Start, consul: Any, port: int, eventually: A
     with socket.create_server(("127.0.0.1", 0)) as other:
         wrong = other.getsockname()[1]
     program = uvicorn(start, port, MESH_PORT=str(wrong))
-    eventually(lambda: program.get("/who"))
-    eventually(
-        lambda: "is not registered: no request has reached" in program.log or "nothing listens" in program.log, 20
-    )
+    eventually(lambda: "is not registered: no request has reached this process" in program.log, 20)
     assert f"127.0.0.1:{wrong}: nothing listens" in program.log
+    advice = "give Mesh(port=...) or MESH_PORT the port that the server listens at"
+    assert advice in program.log
+    eventually(lambda: program.get("/who"))
+    eventually(lambda: f"requests reach this process, but not on port {wrong}" in program.log)
+    assert program.log.count(advice) == 2
     assert only(consul) is None
 
 
