@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,15 +112,17 @@ def load(overrides: Mapping[str, Any], environ: Mapping[str, str] | None = None)
     found = os.environ if environ is None else environ
     mistakes: list[str] = []
     values: dict[str, Any] = _from_environment(found, mistakes)
+    heard = set(values)
     for name, value in overrides.items():
         if name not in _FIELDS:
             mistakes.append(f"{name}: no such setting; known ones are {', '.join(sorted(_FIELDS))}")
         elif value is not None:
             values[name] = _argument(name, value)
+            heard.discard(name)
     for name, variable, leaf in (("state_dir", "XDG_CACHE_HOME", "state"), ("runtime_dir", "XDG_RUNTIME_DIR", "run")):
         if name not in values:
             values[name] = _default_dir(found, variable, leaf)
-    mistakes += _mistakes(values)
+    mistakes += _mistakes(values, _names(values, heard))
     if mistakes:
         raise ConfigError("; ".join(mistakes))
     return Settings(**values)
@@ -181,60 +183,69 @@ def _default_dir(environ: Mapping[str, str], variable: str, leaf: str) -> Path:
     return Path(tempfile.gettempdir()) / f"meshsdk-{os.getuid() if hasattr(os, 'getuid') else 'user'}" / leaf
 
 
-def _mistakes(values: Mapping[str, Any]) -> list[str]:
+def _names(values: Mapping[str, Any], heard: Set[str]) -> Mapping[str, str]:
+    """What to call each setting: its variable where it was heard from that, or lacks beside one that was."""
+    lacking = {name for group in _TOGETHER if group & heard for name in group - values.keys()}
+    return {name: _VARIABLE_OF[name] if name in heard | lacking else name for name in _FIELDS}
+
+
+def _mistakes(values: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
     found = []
     service = values.get("service")
     if not isinstance(service, str) or not SERVICE_NAME.fullmatch(service):
         found.append(
-            f"service={service!r}: give a DNS label: small letters, digits and dashes, at most 63, such as 'checkout'"
+            f"{names['service']}={service!r}: give a DNS label: small letters, digits and dashes, at most 63, "
+            "such as 'checkout'"
         )
     for name in ("port", "metrics_port", "tls_port"):
         port = values.get(name)
         if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536):
-            found.append(f"{name}={port!r}: give a number from 1 to 65535")
+            found.append(f"{names[name]}={port!r}: give a number from 1 to 65535")
     for name, least in _SECONDS.items():
         number = values.get(name, least)
         if isinstance(number, bool) or not isinstance(number, (int, float)) or not number >= least:
-            found.append(f"{name}={number!r}: give seconds, at least {least}")
+            found.append(f"{names[name]}={number!r}: give seconds, at least {least}")
     for name in ("metrics_path", "ready_path"):
         path = values.get(name)
         if path is not None and not path.startswith("/"):
-            found.append(f"{name}={path!r}: give a path that starts with '/', such as '/-/mesh/metrics'")
+            found.append(f"{names[name]}={path!r}: give a path that starts with '/', such as '/-/mesh/metrics'")
     url = values.get("consul_url", "http://")
     if not url.startswith(("http://", "https://", "unix://")):
-        found.append(f"consul_url={url!r}: give http://host:8500, https://host:8501 or unix:///path/to.sock")
+        found.append(f"{names['consul_url']}={url!r}: give http://host:8500, https://host:8501 or unix:///path/to.sock")
     if bool(values.get("consul_cert")) != bool(values.get("consul_key")):
-        found.append("consul_cert and consul_key go together: give both PEM files or neither")
-    return found + _identity_mistakes(values)
+        found.append(f"{names['consul_cert']} and {names['consul_key']} go together: give both PEM files or neither")
+    return found + _identity_mistakes(values, names)
 
 
-def _identity_mistakes(values: Mapping[str, Any]) -> list[str]:
+def _identity_mistakes(values: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
     found = []
     for name, choices in _CHOICES.items():
         value = values.get(name, choices[0])
         if value not in choices:
-            found.append(f"{name}={value!r}: give one of {', '.join(choices)}")
+            found.append(f"{names[name]}={value!r}: give one of {', '.join(choices)}")
     missing = [name for name in ("tls_cert", "tls_key", "tls_ca") if not values.get(name)]
     if values.get("identity") == "files" and missing:
-        found.append(f"identity='files' needs PEM files: {', '.join(missing)} not given")
+        lacking = ", ".join(names[name] for name in missing)
+        found.append(f"{names['identity']}='files' needs PEM files: {lacking} not given")
     if values.get("identity", "auto") != "files" and len(missing) < 3:
         found.append(
-            "tls_cert, tls_key and tls_ca are read with identity='files' only: set that too, or leave them out"
+            f"{names['tls_cert']}, {names['tls_key']} and {names['tls_ca']} are read with {names['identity']}='files' "
+            "only: set that too, or leave them out"
         )
     found += [
-        f"{name}={values[name]!r}: give True or False"
+        f"{names[name]}={values[name]!r}: give True or False"
         for name in ("forward_client_cert", "explain_denials")
         if not isinstance(values.get(name, False), bool)
     ]
     port = values.get("port")
     if port is not None and port == values.get("tls_port"):
-        found.append(f"tls_port={port!r}: it is the application's own port; give another one, or leave it out")
+        name = names["tls_port"]
+        found.append(f"{name}={port!r}: it is the application's own port; give another one, or leave it out")
     return found
 
 
 _CHOICES = {"identity": ("auto", "consul", "files", "off"), "intention_default": ("consul", "allow", "deny")}
-
-
+_TOGETHER = ({"identity", "tls_cert", "tls_key", "tls_ca"}, {"consul_cert", "consul_key"})
 _FIELDS = frozenset(Settings.__dataclass_fields__)
 _SECONDS = {"first_wait": 0, "removal_grace": 0, "idle_watch": 1, "ttl": 1, "drain_wait": 0, "drain_timeout": 0}
 
@@ -310,3 +321,4 @@ _VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "MESH_EXPLAIN_DENIALS": ("explain_denials", _yes_or_no),
     "MESH_INTENTION_DEFAULT": ("intention_default", str),
 }
+_VARIABLE_OF = {name: variable for variable, (name, _) in _VARIABLES.items()}

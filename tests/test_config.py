@@ -110,3 +110,22 @@ def test_wrong_identity_settings_are_refused(given: dict[str, object], words: st
 def test_switches_by_variable_are_yes_or_no() -> None:
     with pytest.raises(ConfigError, match="MESH_EXPLAIN_DENIALS='maybe': give true or false"):
         load({"service": "a"}, {"MESH_EXPLAIN_DENIALS": "maybe"})
+
+
+@pytest.mark.parametrize(
+    ("given", "environ", "words"),
+    [
+        ({}, {"MESH_IDENTITY": "conusl"}, "^MESH_IDENTITY='conusl': give one of auto"),
+        ({}, {"MESH_FIRST_WAIT": "-1"}, "^MESH_FIRST_WAIT=-1.0: give seconds"),
+        ({"port": 8001}, {"MESH_TLS_PORT": "8001"}, "^MESH_TLS_PORT=8001: it is the application's own port"),
+        ({"service": None}, {"MESH_SERVICE": "Big_Name"}, "^MESH_SERVICE='Big_Name': give a DNS label"),
+        ({}, {"CONSUL_HTTP_ADDR": "foo://localhost"}, "^CONSUL_HTTP_ADDR='foo://localhost': give http"),
+        ({}, {"MESH_IDENTITY": "files"}, "^MESH_IDENTITY='files' needs PEM files: MESH_TLS_CERT, MESH_TLS_KEY, MESH_"),
+        ({"tls_key": "k"}, {"MESH_TLS_CERT": "c"}, "^MESH_TLS_CERT, tls_key and MESH_TLS_CA .* MESH_IDENTITY='files'"),
+        ({}, {"CONSUL_CLIENT_KEY": "k.pem"}, "^CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY go together"),
+        ({"identity": "conusl"}, {"MESH_IDENTITY": "off", "MESH_TLS_HOST": "h"}, "^identity='conusl'"),
+    ],
+)
+def test_a_mistake_is_named_as_it_was_written(given: dict[str, object], environ: dict[str, str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load({"service": "a", **given}, environ)
