@@ -113,6 +113,12 @@ class Lanes(Generic[C, G]):
                     return connection
         return None
 
+    def used(self, lane: Lane[C, G]) -> int:
+        """How many of its connections are in use."""
+        with self._lock:
+            lane = _now(lane)
+            return len(lane.open) - len(lane.idle)
+
     def opened(self, lane: Lane[C, G], connection: C) -> None:
         """Note a connection that is about to be opened."""
         with self._lock:

@@ -64,6 +64,16 @@ def test_expired_ones_are_passed_over() -> None:
     assert close_spent(lanes) == [connection]
 
 
+def test_how_many_are_in_use_whoever_has_them_now() -> None:
+    lanes: Lanes[Fake, int] = Lanes(int)
+    (lane, _), second = send(lanes, limit=3), send(lanes, limit=3)
+    assert lanes.used(lane) == 2
+    end(lanes, *second)
+    assert lanes.used(lane) == 1
+    heir = lanes.enter(endpoint(1), 2, 0.0)
+    assert lanes.used(lane) == lanes.used(heir) == 1
+
+
 def test_the_gate_is_made_for_the_limit() -> None:
     lanes: Lanes[Fake, int] = Lanes(int)
     assert send(lanes, limit=3)[0].gate == 3

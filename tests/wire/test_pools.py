@@ -64,6 +64,29 @@ async def test_warming(ours: Any, serve: Callable[..., Server], limit: int, open
     assert server.connections == opened
 
 
+@pytest.mark.parametrize(("limit", "used", "idle", "opened"), [(0, 2, 0, 0), (0, 1, 1, 1), (2, 2, 0, 0), (2, 1, 0, 1)])
+async def test_warming_counts_what_is_in_use_and_waits_for_none(
+    ours: Any, serve: Callable[..., Server], *, limit: int, used: int, idle: int, opened: int
+) -> None:
+    count = used + idle + opened
+    body = b"x" * LONG
+    server = serve(after_request(lambda peer: (peer.send(reply(body)[:-1]), peer.stall())))
+    bounds = within(5, max_connections=limit)
+    await ours.warm(at(server), used + idle, bounds)
+    await asyncio.to_thread(eventually, lambda: server.connections == used + idle)
+    await asyncio.sleep(0.05)
+    answers = [await ours.send(at(server), get(), bounds) for _ in range(used)]
+    async with asyncio.timeout(2):
+        await ours.warm(at(server), count, within(30, max_connections=limit))
+    await asyncio.to_thread(eventually, lambda: server.connections == count)
+    await asyncio.sleep(0.05)
+    for answer in answers:
+        await ours.let_go(answer)
+    await asyncio.to_thread(eventually, lambda: server.open_connections == idle + opened)
+    assert server.connections == count
+    assert ours.kept == (idle + opened, idle + opened)
+
+
 async def test_retiring_with_some_idle_and_one_in_use(ours: Any, serve: Callable[..., Server]) -> None:
     body = b"x" * LONG
 

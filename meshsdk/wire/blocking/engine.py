@@ -74,13 +74,16 @@ class BlockingEngine:
         return reply
 
     def warm(self, endpoint: Endpoint, count: int, bounds: Bounds, service: str = "") -> None:
-        """Open connections ahead of the first send, until `count` are open; raises as `send` does."""
+        """Open connections ahead, until `count` are open, those in use among them, or as many as are allowed.
+
+        Waits for none that is in use; raises as `send` does.
+        """
         leases: list[Lease] = []
         if bounds.max_connections:
             count = min(count, bounds.max_connections)
         try:
-            while len(leases) < count:
-                leases.append(self._take(endpoint, bounds, service)[1])
+            while (lease := self._spare(endpoint, count, bounds, service)) is not None:
+                leases.append(lease)
         finally:
             for lease in leases:
                 lease.end(good=True)
@@ -124,6 +127,21 @@ class BlockingEngine:
             lease.end(good=False)
             raise
         return connection, lease
+
+    def _spare(self, endpoint: Endpoint, count: int, bounds: Bounds, service: str) -> Lease | None:
+        """The right to use one more connection, which is open; None where `count` are in use, or all allowed."""
+        lanes = self._lanes
+        lane = lanes.enter(endpoint, bounds.max_connections, self._clock(), service)
+        if lanes.used(lane) >= count or not (lane.gate is None or lane.gate.acquire(blocking=False)):
+            lanes.leave(lane)
+            return None
+        lease = Lease(lanes, lane)
+        try:
+            lease.connection = lanes.reuse(lane) or self._open(lease, lane, bounds, service, None)
+        except BaseException:
+            lease.end(good=False)
+            raise
+        return lease
 
     def _open(self, lease: Lease, lane: BlockingLane, bounds: Bounds, service: str, trace: Any) -> BlockingConnection:
         endpoint = lane.endpoint
