@@ -189,6 +189,32 @@ async def test_the_end_is_said_although_the_peer_still_speaks() -> None:
     assert line.ears[0].ends == 1
 
 
+async def test_who_follows_on_a_protocol_that_stopped_reading_hears_the_end() -> None:
+    """After a 101 the connection is somebody else's, and its end may have come with it."""
+
+    class First(Ear):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            client.pause_reading()
+
+    line = Line()
+    client, server = line.ends
+    first, second = First(), line.ears[0]
+    client.set_protocol(first)
+    server.write(b"all")
+    server.write_eof()
+    line.deliver()
+    assert (first.heard, first.ends) == (b"all", 0)
+    client.set_protocol(second)
+    for _ in range(2):
+        client.resume_reading()
+        await asyncio.sleep(0)
+    client.pause_reading()
+    client.resume_reading()
+    await asyncio.sleep(0)
+    assert (second.heard, second.ends, first.ends) == (b"", 1, 0)
+
+
 async def test_nothing_is_kept_of_what_follows_the_end() -> None:
     """A peer could fill the memory with it: what is ours to send may take any time."""
     line = Line()

@@ -66,7 +66,7 @@ class Secured(asyncio.Transport):
         self._waiting: asyncio.Future[None] | None = None
         self._protocol: asyncio.Protocol | None = None
         self._error: Exception | None = None
-        self._paused = self._shut = self._ended = self._closing = False
+        self._paused = self._shut = self._ended = self._end_told = self._closing = False
 
     # --- the connection below -------------------------------------------------------------------------
 
@@ -274,7 +274,7 @@ class Secured(asyncio.Transport):
     @property
     def _hears(self) -> bool:
         """Whether there is somebody to hand it to, who takes it now."""
-        return not (self._protocol is None or self._paused or self._ended or self.is_closing())
+        return not (self._protocol is None or self._paused or self._end_told or self.is_closing())
 
     def _open(self, pieces: list[bytes]) -> Exception | None:
         """Take what is in the records that are here, and tell what is wrong with them; sets `_ended`."""
@@ -310,14 +310,15 @@ class Secured(asyncio.Transport):
 
     def _hand_over(self, pieces: list[bytes], broken: Exception | None) -> None:
         self._flush()  # an answer to a peer that changes its keys, or the alert that says what is wrong
-        protocol = self._protocol
-        assert protocol is not None
+        assert self._protocol is not None
         if pieces:
-            protocol.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            self._protocol.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if broken is not None:
             self._break(broken)
-        elif self._ended and not self.is_closing() and not protocol.eof_received():
-            self.close()
+        elif self._ended and self._hears:  # whoever stopped reading at these pieces may be followed by another
+            self._end_told = True
+            if not self._protocol.eof_received():
+                self.close()
 
     def _flush(self) -> None:
         if self._outgoing.pending and not self.transport.is_closing():
