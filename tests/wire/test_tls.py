@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import ipaddress
 import ssl
@@ -149,6 +150,33 @@ async def test_a_warm_connection_is_used(ours_with: Any, serve: Callable[..., Se
     await asyncio.sleep(0.1)
     assert await called(ours, at(server), within(5)) == b"ok"
     assert server.connections == 1
+
+
+async def test_an_upgrade_of_which_the_peer_has_ended_its_direction(
+    ours_with: Any, serve: Callable[..., Server], authority: Authority
+) -> None:
+    """Ours stays open until we end it (RFC 8446, 6.1)."""
+    heard: list[bytes] = []
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\nhello")
+        peer.sock.setblocking(False)
+        with contextlib.suppress(ssl.SSLWantReadError):  # for our goodbye, which has time
+            peer.sock._sslobj.shutdown()  # type: ignore[attr-defined]
+        peer.sock.setblocking(True)
+        heard.append(peer.sock.recv(100))
+
+    ours = ours_with(secure=authority.trusting())
+    server = serve(authority.serving(script))
+    request = get(None, "GET", (b"Connection", b"upgrade"), (b"Upgrade", b"x"))
+    answer = await ours.send(at(server), request, within(5))
+    assert [await ours.duplex(answer, "read", 100, 5.0) for _ in range(2)] == [b"hello", b""]
+    await ours.duplex(answer, "write", b"the rest", 5.0)
+    await asyncio.to_thread(eventually, lambda: heard == [b"the rest"])
+    await ours.duplex(answer, "aclose")
+    await ours.let_go(answer)
+    await asyncio.to_thread(eventually, lambda: server.open_connections == 0)
 
 
 @pytest.mark.parametrize("error", [PeerRejected("it is orders, not payments"), ValueError("no certificate")])

@@ -95,10 +95,10 @@ class DuplexStream(asyncio.Protocol):
         self._tell()
 
     def eof_received(self) -> bool:
-        """Asyncio: the peer will send no more; ours to send stays open."""
+        """Asyncio: the peer will send no more; ours to send stays open, under TLS too (`wire.aio.tls`)."""
         self._ended = True
         self._tell()
-        return self._transport.get_extra_info("ssl_object") is None
+        return True
 
     def pause_writing(self) -> None:
         """Asyncio: what was written is too much for now."""
