@@ -7,6 +7,8 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line; the entry point of the `meshsdk` script."""
-    from meshsdk.cli.app import run
-
+    try:
+        from meshsdk.cli.app import run
+    except KeyboardInterrupt:  # the imports take a moment; from here on `run` answers Ctrl-C, with the same code
+        raise SystemExit(130) from None
     run()

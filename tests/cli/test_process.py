@@ -13,6 +13,7 @@ import urllib.request
 
 import pytest
 
+from meshsdk.cli import main
 from tests.real_consul import free_ports
 
 MESHSDK = [sys.executable, "-m", "meshsdk.cli"]
@@ -49,6 +50,19 @@ def on_a_terminal(*args: str, **env: str) -> str:
     os.close(ours)
     child.wait(20)
     return text.decode()
+
+
+def test_ctrl_c_while_the_command_line_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "meshsdk.cli.app":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "meshsdk.cli.app", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
 
 
 def test_style_only_on_a_terminal_and_never_with_no_color(agent):
