@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from meshsdk.core.model import Phase
 from meshsdk.wire.undelivered import SAID, undelivered
+from tests.wire.callers import at, get, within
+from tests.wire.scripted import Server, answering, eventually, reply
 
 
 class Tls:
@@ -63,3 +67,15 @@ def test_not_believed(tls: Tls | None, address: object) -> None:
 def test_said_in_any_case_of_letters_and_not_by_silence() -> None:
     assert undelivered([(b"X-Mesh-Undelivered", b"1")], Connection(MESH, None))
     assert undelivered([(b"x-mesh-flag", b"UF")], Connection(MESH, None)) is None
+
+
+async def test_believed_when_the_connection_is_closed(ours: Any, serve: Callable[..., Server]) -> None:
+    """A sidecar that ends says so in the same reply."""
+    server = serve(answering(reply(b"no", 503, b"x-mesh-undelivered: 1\r\nconnection: close\r\n")))
+    answer = await ours.send(at(server), get(b"charge", "POST"), within(5))
+    assert await ours.read(answer) == b"no"
+    await ours.let_go(answer)
+    await asyncio.to_thread(eventually, lambda: server.open_connections == 0)
+    stream = answer.extensions["network_stream"]
+    assert stream.get_extra_info("server_addr") == ("127.0.0.1", server.port)
+    assert undelivered(answer.headers, stream) is not None

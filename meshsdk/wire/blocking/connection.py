@@ -12,10 +12,11 @@ import ssl
 from collections.abc import Callable, Iterable
 from math import ceil, inf
 from threading import get_ident
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from meshsdk.core.model import Endpoint, Failure, Phase, TransportFailure
-from meshsdk.wire.blocking.dial import dial, tls_of
+from meshsdk.wire.blocking.dial import dial, peer_of, tls_of
+from meshsdk.wire.blocking.waits import Late, ready
 from meshsdk.wire.engine import Bounds
 from meshsdk.wire.failures import breach, closed, connect_timed_out, late, lost, refused, stuck, unconnected
 from meshsdk.wire.http1 import (
@@ -35,16 +36,12 @@ from meshsdk.wire.sockets import unread_by_peer
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["BlockingConnection", "Late"]
+__all__ = ["BlockingConnection"]
 
 # Large enough that a stream is read in few calls, small enough not to be mapped and unmapped anew by malloc.
 _READ = 64 * 1024
 
 _WANTS = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-
-
-class Late(Exception):
-    """The bound of one wait is over."""
 
 
 class BlockingConnection:
@@ -62,6 +59,7 @@ class BlockingConnection:
 
     Attributes:
         closed: by this process.
+        peer: the address at the other end, also when it is closed; None where that was not to be had.
         sock: the socket, None before it is open.
         tls: tells of the connection's TLS, also when it is closed; None in clear text, or before it is open.
     """
@@ -83,6 +81,7 @@ class BlockingConnection:
         "_sent_before",
         "_whole",
         "closed",
+        "peer",
         "sock",
         "tls",
     )
@@ -104,6 +103,7 @@ class BlockingConnection:
         self._poller = select.poll()
         self.sock: socket.socket | None = None
         self.tls: ssl.SSLObject | None = None
+        self.peer: Any = None
         self._bounds = Bounds()
         self._phase = Phase.NOT_CONNECTED
         self._idle_since = 0.0
@@ -159,7 +159,7 @@ class BlockingConnection:
             ) from None
         except Exception as error:  # whatever a check raises, the peer is not the one
             raise TransportFailure(unconnected(error)) from error
-        self.tls = tls_of(self.sock)
+        self.tls, self.peer = tls_of(self.sock), peer_of(self.sock)
         self._poller.register(self.sock.fileno(), select.POLLIN)
 
     def exchange(self, into: Incoming, method: str, head: Head, body: bytes | Iterable[bytes], bounds: Bounds) -> None:
@@ -390,10 +390,4 @@ class BlockingConnection:
 
     def _wait_for(self, sock: socket.socket, events: int, until: float) -> int:
         """Wait for one of `events`; raises `Late`."""
-        poller = select.poll()
-        poller.register(sock.fileno(), events)
-        left = until - self._clock()
-        ready = poller.poll(None if until == inf else ceil(left * 1000)) if left > 0 else ()
-        for _, happened in ready:
-            return happened
-        raise Late
+        return ready(sock, events, until - self._clock())

@@ -8,12 +8,13 @@ import select
 import socket
 import ssl
 from collections.abc import Callable
+from typing import Any
 
 from meshsdk.core.model import Endpoint
 from meshsdk.wire.security import Security
 from meshsdk.wire.sockets import AddressInfo, check_port, literal_address, prompt
 
-__all__ = ["dial", "tls_of"]
+__all__ = ["dial", "peer_of", "tls_of"]
 
 Wait = Callable[[socket.socket, int], int]
 
@@ -51,6 +52,14 @@ def tls_of(sock: socket.socket) -> ssl.SSLObject | None:
     told = ssl.SSLObject.__new__(ssl.SSLObject)
     told._sslobj = sock._sslobj  # type: ignore[attr-defined]  # noqa: SLF001
     return told
+
+
+def peer_of(sock: socket.socket) -> Any:
+    """The address at the other end; None where the connection broke at once, which is for its first use to tell."""
+    try:
+        return sock.getpeername()
+    except OSError:
+        return None
 
 
 def _connected(endpoint: Endpoint, wait: Wait) -> socket.socket:

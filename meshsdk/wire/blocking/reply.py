@@ -57,7 +57,7 @@ class BlockingReply(BaseReply):
         super().__init__()
         self._connection = connection
         self._lease: Lease | None = lease
-        self._info = StreamInfo(connection.sock, connection.tls)
+        self._info = StreamInfo(connection)
         self._duplex: DuplexStream | None = None
 
     def settle(self) -> None:

@@ -8,8 +8,10 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from math import ceil
+from math import inf
 from typing import TYPE_CHECKING, Any
+
+from meshsdk.wire.blocking.waits import Late, ready
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -22,15 +24,14 @@ __all__ = ["DuplexStream", "StreamInfo"]
 class StreamInfo:
     """`network_stream` of an ordinary reply: tells of the connection, and cannot be read or written."""
 
-    __slots__ = ("_sock", "_tls")
+    __slots__ = ("_connection",)
 
-    def __init__(self, sock: socket.socket | None, tls: ssl.SSLObject | None) -> None:
-        self._sock = sock
-        self._tls = tls
+    def __init__(self, connection: BlockingConnection) -> None:
+        self._connection = connection
 
     def get_extra_info(self, info: str) -> Any:
-        """`ssl_object`; `socket`, `client_addr` or `server_addr` while it is open; None for what is not known."""
-        return _told(self._sock, self._tls, info)
+        """`ssl_object`, `server_addr`; `socket` or `client_addr` while it is open; None for what is not known."""
+        return _told(self._connection, info)
 
 
 class DuplexStream:
@@ -81,8 +82,8 @@ class DuplexStream:
         self._closed()
 
     def get_extra_info(self, info: str) -> Any:
-        """`ssl_object`; `socket`, `client_addr` or `server_addr` while it is open; None for what is not known."""
-        return _told(self._connection.sock, self._connection.tls, info)
+        """`ssl_object`, `server_addr`; `socket` or `client_addr` while it is open; None for what is not known."""
+        return _told(self._connection, info)
 
     @contextlib.contextmanager
     def _working(self) -> Iterator[socket.socket]:
@@ -114,20 +115,23 @@ def _receive(sock: socket.socket, most: int, until: float | None) -> bytes:
 
 
 def _wait(sock: socket.socket, events: int, until: float | None) -> None:
-    poller = select.poll()
-    poller.register(sock.fileno(), events)
-    left = None if until is None else until - time.monotonic()
-    if (left is not None and left <= 0) or not poller.poll(None if left is None else ceil(left * 1000)):
-        raise TimeoutError("the peer did nothing in time")
+    try:
+        ready(sock, events, inf if until is None else until - time.monotonic())
+    except Late:
+        raise TimeoutError("the peer did nothing in time") from None
 
 
 def _closed() -> ConnectionError:
     return ConnectionAbortedError("the connection was closed here")
 
 
-def _told(sock: socket.socket | None, tls: ssl.SSLObject | None, info: str) -> Any:
-    if info == "ssl_object":
-        return tls
+def _told(connection: BlockingConnection, info: str) -> Any:
+    match info:
+        case "ssl_object":
+            return connection.tls
+        case "server_addr":
+            return connection.peer
+    sock = connection.sock
     if sock is None or sock.fileno() < 0:
         return None
     match info:
@@ -135,6 +139,4 @@ def _told(sock: socket.socket | None, tls: ssl.SSLObject | None, info: str) -> A
             return sock
         case "client_addr":
             return sock.getsockname()
-        case "server_addr":
-            return sock.getpeername()
     return None
