@@ -260,9 +260,15 @@ class Plane:
         self._open[downstream] = None
         if self._retired:
             downstream.retire()
-        if self._most is not None and len(self._open) > self._most:
-            self.refused("listener", "connections", f"more than {self._most} connections (limits.connections)")
+        if self.crowded():
             downstream.transport.abort()
+
+    def crowded(self) -> bool:
+        """Whether the connection that was just opened, at whichever listener, is one too many; it is counted then."""
+        if self._most is None or len(self._open) + sum(carrier.in_flight for carrier in self._carriers) <= self._most:
+            return False
+        self.refused("listener", "connections", f"more than {self._most} connections (limits.connections)")
+        return True
 
     def closed(self, downstream: Downstream) -> None:
         """It is gone."""

@@ -21,7 +21,7 @@ from meshsdk.core.cluster import Cluster
 from meshsdk.core.exchange import Exchange
 from meshsdk.core.model import Call, Endpoint, Failure, Phase, TransportFailure
 from meshsdk.drive import adrive
-from meshsdk.errors import MeshError
+from meshsdk.errors import MeshError, Overloaded
 from meshsdk.server.guard import CONNECTION
 from meshsdk.telemetry.instruments import Reading
 from meshsdk.wire.aio.watch import Watch
@@ -84,7 +84,11 @@ class Carried(Held):
 
     def begin(self) -> None:
         """Look for an instance."""
-        self._carrier.opened(self)
+        carrier = self._carrier
+        carrier.opened(self)
+        if carrier.crowded():
+            self._refuse(Overloaded("more connections than limits.connections allows", service=carrier.name))
+            return
         self._task = asyncio.get_running_loop().create_task(self._reach())
         self._task.add_done_callback(self._reached)
 
@@ -187,7 +191,8 @@ class Carrier:
         secure: how to secure connections to its instances.
         watch: rings when a bound is over.
         clock: the watch's.
-
+        refused: told of a connection that is not carried: a word for the metrics, and why.
+        crowded: whether the connection that was just opened is one too many.
     """
 
     direction = "outbound"
@@ -202,8 +207,10 @@ class Carrier:
         watch: Watch,
         clock: Callable[[], float],
         refused: Callable[[str, str], None] | None = None,
+        crowded: Callable[[], bool] = lambda: False,
     ) -> None:
         self.name = name
+        self.crowded = crowded
         self.refused = refused or self._log_refused
         self.cluster = cluster
         self.watch = watch

@@ -52,7 +52,7 @@ class TcpInbound(Carrier):
         strict: whether clear text is refused.
         watch: rings when a bound is over.
         clock: the watch's.
-        refused: as of `Carrier`.
+        refused, crowded: as of `Carrier`.
     """
 
     direction = "inbound"
@@ -68,11 +68,12 @@ class TcpInbound(Carrier):
         watch: Watch,
         clock: Callable[[], float],
         refused: Callable[[str, str], None] | None = None,
+        crowded: Callable[[], bool] = lambda: False,
     ) -> None:
         async def cluster() -> Cluster:
             return app()
 
-        super().__init__(name, cluster, secure=in_clear, watch=watch, clock=clock, refused=refused)
+        super().__init__(name, cluster, secure=in_clear, watch=watch, clock=clock, refused=refused, crowded=crowded)
         self.intake = intake
         self.context = context
         self.strict = strict

@@ -29,6 +29,7 @@ def tcp_carrier(plane: Plane, parts: Parts, name: str) -> Carrier | None:
             watch=watch,
             clock=clock,
             refused=refused,
+            crowded=plane.crowded,
         )
     for upstream in plane.config.upstreams:
         if upstream.name == name and upstream.protocol == "tcp":
@@ -39,5 +40,6 @@ def tcp_carrier(plane: Plane, parts: Parts, name: str) -> Carrier | None:
                 watch=watch,
                 clock=clock,
                 refused=refused,
+                crowded=plane.crowded,
             )
     return None
