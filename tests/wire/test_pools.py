@@ -13,7 +13,7 @@ from meshsdk.core.model import Endpoint, Phase
 from meshsdk.wire.aio import AsyncioEngine
 from meshsdk.wire.pooling import Pooling
 from tests.wire.callers import at, called, failing, get, within
-from tests.wire.scripted import LONG, Peer, Server, after_request, answering, eventually, reply
+from tests.wire.scripted import LONG, Peer, Server, after_request, answering, eventually, refusing_port, reply
 
 
 async def test_ipv6_by_number_and_by_name(ours: Any, serve: Callable[..., Server]) -> None:
@@ -85,6 +85,29 @@ async def test_warming_counts_what_is_in_use_and_waits_for_none(
     await asyncio.to_thread(eventually, lambda: server.open_connections == idle + opened)
     assert server.connections == count
     assert ours.kept == (idle + opened, idle + opened)
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_warming_opens_no_more_at_a_time_than_sends_do(serve: Callable[..., Server], there: bool) -> None:
+    under_way: list[int] = []
+
+    def secure(endpoint: Endpoint, service: str) -> None:
+        (found,) = engine._loops._loops.values()
+        (pool,) = found[0]._pools.values()
+        under_way.append(pool._dialing)
+
+    server = serve(answering())
+    engine = AsyncioEngine(secure=secure, pooling=Pooling(dials=4))
+    with refusing_port() as nobody:
+        try:
+            await engine.warm(at(server if there else nobody), 10, within(5))
+            sends = [engine.send(at(server), get(), within(5)) for _ in range(3 if there else 0)]
+            await asyncio.gather(*sends)
+            await asyncio.to_thread(eventually, lambda: len(under_way) == 10)
+            await asyncio.sleep(0.05)
+        finally:
+            await engine.aclose()
+    assert (len(under_way), max(under_way), server.connections) == (10, 4, 10 if there else 0)
 
 
 async def test_retiring_with_some_idle_and_one_in_use(ours: Any, serve: Callable[..., Server]) -> None:

@@ -78,6 +78,8 @@ class Pool(Owner):
     """The connections to one endpoint."""
 
     __slots__ = (
+        "_ahead",
+        "_ahead_bounds",
         "_dialing",
         "_home",
         "_idle",
@@ -101,6 +103,8 @@ class Pool(Owner):
         self._open: set[Connection] = set()
         self._waiting: deque[Waiter] = deque()
         self._dialing = 0
+        self._ahead = 0  # so many are still to be opened that nobody waits for
+        self._ahead_bounds = Bounds()
         self._retired = False
         self._secured = False  # the last connection was
 
@@ -136,11 +140,10 @@ class Pool(Owner):
         self._home.watch.add(waiter, waiter.due())
 
     def warm(self, count: int, bounds: Bounds) -> None:
-        """Open connections ahead, until `count` are open or being opened."""
-        for _ in range(count - len(self._open) - self._dialing):
-            if self.limit and len(self._open) + self._dialing >= self.limit:
-                return
-            self._dial(None, bounds)
+        """Open connections ahead, until `count` are open or were tried; no more at a time than for sends."""
+        self._ahead = min(count, self.limit or count) - len(self._open) - self._dialing
+        self._ahead_bounds = bounds
+        self._dial_ahead()
 
     def allow(self, limit: int) -> None:
         """So many connections from now on: those beyond close as soon as they are free, and who waits may open more."""
@@ -199,6 +202,7 @@ class Pool(Owner):
     def retire(self) -> None:
         """Close what is idle, and the rest when it is free."""
         self._retired = True
+        self._ahead = 0
         self._home.retired.add(self)
         while self._idle:
             self._idle.pop().close()
@@ -242,14 +246,23 @@ class Pool(Owner):
                 return
 
     def _dial_for(self, waiter: Waiter) -> None:
-        if self._dialing >= self._home.pooling.dials:
-            return  # it is served by one of those, or by the next
-        if not self.limit or len(self._open) + self._dialing < self.limit:
+        if self._may_dial:  # else it is served by one of those that are being opened, or by the next
             waiter.dialing = True
             self._dial(waiter, waiter.bounds)
 
+    def _dial_ahead(self) -> None:
+        while self._ahead > 0 and self._may_dial:
+            self._dial(None, self._ahead_bounds)
+
+    @property
+    def _may_dial(self) -> bool:
+        if self._dialing >= self._home.pooling.dials:
+            return False
+        return not self.limit or len(self._open) + self._dialing < self.limit
+
     def _dial(self, waiter: Waiter | None, bounds: Bounds) -> None:
         self._dialing += 1
+        self._ahead -= 1  # whoever it is for
         self._home.spawn(self._connect(waiter, bounds))
 
     async def _connect(self, waiter: Waiter | None, bounds: Bounds) -> None:
@@ -273,6 +286,7 @@ class Pool(Owner):
                 waiter.dialing = False
                 self._home.watch.sooner(waiter.due())
         self._dial_next()
+        self._dial_ahead()
         self._forget_self()
 
     def _refuse_late(self, failure: Failure) -> None:
