@@ -95,7 +95,8 @@ def get(
         return
     entry = found.entries.get(service)
     if entry is None:
-        fail(f"no document {PREFIX}{service}", "`meshsdk policy get --effective` shows what is in force without one")
+        hint = f"`meshsdk policy get {service} --effective` shows what is in force without one"
+        fail(f"no document {PREFIX}{service}", hint)
         raise typer.Exit(Exit.PROBLEM)
     mistakes = found.mistakes.get(service, ())
     if as_json:

@@ -264,19 +264,19 @@ class Entrance:
         if not certified:
             state = getattr(self._identity, "state", None)
             return getattr(state, "reason", "") or "there is no certificate"
-        return "this server takes no TLS; use `meshsdk run`, or see the documentation of your server"
+        return f"this server takes no TLS; use `meshsdk run`, or {_UNDER_GUNICORN}"
 
     def _warn_of_strict(self, why: str) -> None:
         if self._mode() == "strict":
-            self._tell(
-                f"the policy is tls.mode: strict and {why}: every request is refused; under gunicorn put"
-                " `from meshsdk.server.gunicorn import *` into its configuration"
-            )
+            self._tell(f"the policy is tls.mode: strict and {why}: every request is refused; {_UNDER_GUNICORN}")
 
     def _tell(self, words: str) -> None:
         if words != self._told:
             self._told = words
             log.warning("%s: %s", self._settings.service, words)
+
+
+_UNDER_GUNICORN = "under gunicorn put `from meshsdk.server.gunicorn import *` into its configuration"
 
 
 def _serving(app: Any, state: dict[str, Any]) -> Serves:

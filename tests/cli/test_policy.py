@@ -92,6 +92,7 @@ def test_apply_get_diff_delete(run, files, consul, agent):
     assert stored(consul, "payments") is None
     for ran in (run("policy", "delete", "payments"), run("policy", "get", "payments")):
         assert (ran.code, "no document" in ran.err) == (1, True)
+    assert "`meshsdk policy get payments --effective`" in run("policy", "get", "payments").err
 
 
 def test_apply_refuses_a_document_with_mistakes_and_writes_none(run, files, consul, agent):

@@ -170,6 +170,7 @@ async def test_where_an_identity_must_be_a_server_without_tls_is_not_registered(
     place = Place("consul", Certificate())
     assert not await place.entrance.follow()
     assert "takes no TLS" in caplog.text
+    assert "`from meshsdk.server.gunicorn import *`" in caplog.text
     assert isinstance(place.entrance.context(), SniffingContext)
     assert await place.entrance.follow()
     assert place.entrance.told() == (None, {"mesh-tls": "permissive"})
