@@ -14,7 +14,6 @@ from meshsdk_sidecar.proxy.tunnel import (
     HIGH_WATER,
     IDLE,
     LEFT_LOST,
-    LINGER,
     RIGHT_LOST,
     STUCK,
     Tunnel,
@@ -28,10 +27,10 @@ EVERYTHING = 1 << 40
 class Pair:
     """Two connections and the tunnel between them."""
 
-    def __init__(self, *, idle: float = inf, left: bool = True, right: bool = True, **first: Any) -> None:
+    def __init__(self, *, idle: float = inf, **first: Any) -> None:
         self.world = World()
-        self.left = Transport(self.world, halves=left)
-        self.right = Transport(self.world, halves=right)
+        self.left = Transport(self.world)
+        self.right = Transport(self.world)
         self.ends: list[TunnelEnd] = []
         self.tunnel = Tunnel.join(
             self.left,
@@ -201,46 +200,6 @@ def test_abort_is_over_before_it_returns(waits: bytes) -> None:
     pair.world.pass_(1000)
     assert len(pair.ends) == 1
     assert (pair.left.saw, pair.right.saw) == ("reset", "reset")
-
-
-def test_over_tls_an_answer_to_one_that_has_ended_has_a_moment() -> None:
-    pair = Pair(right=False)
-    pair.left.say(b"all")
-    pair.left.say(None)
-    pair.take()
-    for _ in range(5):
-        pair.world.pass_(LINGER * 0.9)
-        pair.right.say(b".")
-        pair.take()
-    assert pair.ends == []
-    pair.world.pass_(LINGER * 1.1)
-    assert pair.left.arrived == b"....."
-    assert pair.over().why == ENDED
-    assert (pair.left.saw, pair.right.saw) == ("eof", "eof")
-
-
-def test_over_tls_whoever_asked_is_told_at_once_that_the_answer_is_over() -> None:
-    pair = Pair(left=False)
-    pair.left.say(b"asked")
-    pair.right.say(b"answered")
-    pair.right.say(None)
-    pair.take()
-    pair.world.run()
-    assert (pair.left.arrived, pair.right.arrived) == (b"answered", b"asked")
-    assert (pair.left.saw, pair.right.saw) == ("eof", "eof")
-    assert pair.over().why == ENDED
-
-
-def test_over_tls_an_end_is_that_of_both_ways_and_what_came_is_delivered() -> None:
-    pair = Pair(right=False)
-    pair.right.say(b"x" * 1000)
-    pair.right.say(None)
-    pair.world.run()
-    assert pair.ends == []
-    pair.take()
-    assert pair.left.arrived == b"x" * 1000
-    assert pair.left.saw == "eof"
-    assert pair.over().why == ENDED
 
 
 @pytest.mark.parametrize("which", ["left", "right", "both"])

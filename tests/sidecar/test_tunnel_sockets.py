@@ -1,4 +1,4 @@
-"""Tunnels between real transports of both loops, as an upgrade joins them: plain, and asyncio's own TLS."""
+"""Tunnels between real transports of both loops, as an upgrade joins them: plain, and TLS whose peers are asyncio's own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from meshsdk.identity.contexts import client_context, server_context
+from meshsdk.wire.aio.tls import Secured
 from meshsdk.wire.aio.watch import Watch
 from meshsdk_sidecar.proxy.tunnel import ABORTED, ENDED, IDLE, LEFT_LOST, Tunnel, TunnelEnd
 from tests.identity.certificates import material
@@ -56,10 +57,14 @@ async def joined(*, left_tls: bool = False, right_tls: bool = False, **options: 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             made.put_nowait(transport)
 
+    def secured() -> asyncio.Protocol:
+        inside = Secured(SERVER, server_side=True, ready=lambda _: made.put_nowait(inside))
+        return cast(asyncio.Protocol, inside)
+
     peers, transports, servers = [], [], []
     for tls in (left_tls, right_tls):
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(Accepted, "127.0.0.1", 0, ssl=SERVER if tls else None)
+        server = await loop.create_server(secured if tls else Accepted, "127.0.0.1", 0)
         servers.append(server)
         port = server.sockets[0].getsockname()[1]
         extra = {"ssl": CLIENT, "server_hostname": ""} if tls else {}

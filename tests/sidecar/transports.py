@@ -73,10 +73,9 @@ class Transport(asyncio.Transport):
         saw: how the peer saw it end: `eof`, `reset`, or not yet: empty.
     """
 
-    def __init__(self, world: World, *, halves: bool = True, extra: dict[str, Any] | None = None) -> None:
+    def __init__(self, world: World, *, extra: dict[str, Any] | None = None) -> None:
         super().__init__()
         self.world = world
-        self.halves = halves
         self.socket = Socket()
         self.protocol: Any = None
         self.arrived = b""
@@ -118,7 +117,7 @@ class Transport(asyncio.Transport):
             data = self._unread.popleft()
             if data is not None:
                 self.protocol.data_received(data)
-            elif not self.protocol.eof_received() or not self.halves:
+            elif not self.protocol.eof_received():
                 self.close()
 
     def _flushed(self) -> None:
@@ -177,10 +176,9 @@ class Transport(asyncio.Transport):
         self._tell_stuck()
 
     def can_write_eof(self) -> bool:
-        return self.halves
+        return True
 
     def write_eof(self) -> None:
-        assert self.halves
         self.shut = True
         self._flushed()
 

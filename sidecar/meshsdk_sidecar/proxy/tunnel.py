@@ -2,10 +2,8 @@
 
 Rule 1  What one end sends is written to the other as it comes. While the other does not take it, no more is read: a
         direction holds `HIGH_WATER` bytes and what one read brings.
-Rule 2  That an end will send no more is told to the other, and the opposite direction goes on (RFC 9293, 3.6). A
-        transport that cannot be told so and stay open, as asyncio's TLS, is closed. Where it is the one on the right,
-        which answers, it has `LINGER` seconds after the last byte; who has answered mostly wants to hear no more, as
-        the server of a WebSocket, for whose end the client waits (RFC 6455, 7.1.1).
+Rule 2  That an end will send no more is told to the other, and the opposite direction goes on (RFC 9293, 3.6; under
+        TLS RFC 8446, 6.1).
 Rule 3  What broke is not made to look as if it had ended: the other end is reset, once it has what was sent before.
         A protocol that ends its messages by closing could not tell them from whole ones.
 Rule 4  `ended` is called exactly once: when both connections are closed, or by `abort` before it returns.
@@ -27,9 +25,6 @@ __all__ = ["ABORTED", "ENDED", "IDLE", "LEFT_LOST", "RIGHT_LOST", "STUCK", "Tunn
 
 # Bytes that wait in a transport before the other end is read no more. One read brings 256 KiB at most, in both loops.
 HIGH_WATER = 64 * 1024
-
-# Seconds of silence that the rest of an answer may take, whose asker cannot be told to have stopped asking.
-LINGER = 1.0
 
 # Seconds without progress in which an end may take the last of what was sent to it.
 GOODBYE = 10.0
@@ -79,7 +74,7 @@ class _End(asyncio.Protocol):
         doomed: it is reset as soon as it has taken what waits.
     """
 
-    __slots__ = ("_tunnel", "done", "doomed", "halves", "lost", "other", "received", "stuck", "transport")
+    __slots__ = ("_tunnel", "done", "doomed", "lost", "other", "received", "stuck", "transport")
 
     other: _End
 
@@ -88,7 +83,6 @@ class _End(asyncio.Protocol):
         self.transport = transport
         self.received = 0
         self.done = self.lost = self.stuck = self.doomed = False
-        self.halves = transport.can_write_eof()
 
     @property
     def open(self) -> bool:
@@ -117,7 +111,7 @@ class _End(asyncio.Protocol):
 
     def finish(self) -> None:
         """Nothing more will be sent to it."""
-        if self.open and self.halves:
+        if self.open:
             with contextlib.suppress(OSError):  # asyncio's, where it was reset: that is read next
                 self.transport.write_eof()
 
@@ -148,7 +142,7 @@ class _End(asyncio.Protocol):
     def eof_received(self) -> bool:
         self.done = True
         self._tunnel.finished(self)
-        return self.halves
+        return True
 
     def pause_writing(self) -> None:
         self.stuck = True
@@ -180,7 +174,6 @@ class Tunnel:
         "_heard",
         "_idle",
         "_left",
-        "_lingers",
         "_right",
         "_unsent",
         "_watch",
@@ -206,7 +199,6 @@ class Tunnel:
         self._clock = clock
         self._began = self._heard = clock()
         self._closing = inf  # since when only what waits is sent
-        self._lingers = False
         self._unsent = 0
         self._why = ""
         self._error: BaseException | None = None
@@ -267,16 +259,10 @@ class Tunnel:
     def finished(self, end: _End) -> None:
         """An end will send no more."""
         self._heard = self._clock()
-        other = end.other
-        if other.done or not end.halves:  # that cannot be half-closed is closing as a whole
-            self._close()
-        elif other.halves:
-            other.finish()
-        elif end is self._right:
+        if end.other.done:
             self._close()
         else:
-            self._lingers = True
-            self._watch.sooner(self.due())
+            end.other.finish()
 
     def lost(self, end: _End, error: Exception | None) -> None:
         """An end is closed."""
@@ -298,7 +284,7 @@ class Tunnel:
         """When something must have come, or been taken."""
         if self._closing < inf:
             return self._closing + GOODBYE
-        return self._heard + (min(self._idle, LINGER) if self._lingers else self._idle)
+        return self._heard + self._idle
 
     def overdue(self, now: float) -> None:
         """It has not."""
@@ -309,9 +295,6 @@ class Tunnel:
             self._watch.add(self, self.due())
         elif self._closing < inf:
             self._break(STUCK)
-        elif self._lingers:
-            self._watch.add(self, now + GOODBYE)
-            self._close()
         else:
             self._break(IDLE)
 
