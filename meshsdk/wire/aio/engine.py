@@ -9,7 +9,8 @@ from typing import cast
 
 from meshsdk.core.model import Endpoint, Phase, TransportFailure
 from meshsdk.wire.aio.connection import Connection
-from meshsdk.wire.aio.pool import Pool, Pools
+from meshsdk.wire.aio.pool import Pool
+from meshsdk.wire.aio.pools import Pools
 from meshsdk.wire.aio.reply import AsyncioReply
 from meshsdk.wire.aio.ticket import connection_of
 from meshsdk.wire.aio.upload import upload

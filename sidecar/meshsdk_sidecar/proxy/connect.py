@@ -19,7 +19,7 @@ from meshsdk_sidecar.proxy.work import Waiting
 if TYPE_CHECKING:
     from meshsdk.core.attempt import Attempt
     from meshsdk.core.cluster import Cluster
-    from meshsdk.wire.aio.pool import Pools
+    from meshsdk.wire.aio.pools import Pools
 
 __all__ = ["Connecting"]
 

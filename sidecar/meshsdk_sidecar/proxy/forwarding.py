@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from meshsdk.core.exchange import Exchange
     from meshsdk.core.model import Call
     from meshsdk.server.inbound import ServedRequest
-    from meshsdk.wire.aio.pool import Pools
+    from meshsdk.wire.aio.pools import Pools
     from meshsdk.wire.http1.requests import Asked
 
 __all__ = ["REPLAY", "Forwarding"]

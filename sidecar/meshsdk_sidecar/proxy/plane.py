@@ -25,7 +25,7 @@ from meshsdk.core.plan import Plan
 from meshsdk.server.inbound import Intake
 from meshsdk.server.listener import Listener
 from meshsdk.telemetry.instruments import Reading
-from meshsdk.wire.aio.pool import Pools
+from meshsdk.wire.aio.pools import Pools
 from meshsdk.wire.http1 import Limits, RequestLimits
 from meshsdk.wire.pooling import Pooling
 from meshsdk.wire.security import Secure, in_clear

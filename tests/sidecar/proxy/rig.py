@@ -22,7 +22,7 @@ from meshsdk.server.inbound import Intake
 from meshsdk.telemetry.requests import RequestEnded, RequestStarted
 from meshsdk.telemetry.tracing import Tracing
 from meshsdk.testing import StaticDirectory
-from meshsdk.wire.aio.pool import Pools
+from meshsdk.wire.aio.pools import Pools
 from meshsdk.wire.security import Security
 from meshsdk_sidecar.config import Config, LimitsSection, Service, Upstream
 from meshsdk_sidecar.proxy.plane import Parts, Plane
