@@ -1,4 +1,4 @@
-"""Tunnels between real transports of both loops, as an upgrade joins them: plain, and TLS whose peers are asyncio's own."""
+"""Tunnels between real transports of both loops, as an upgrade joins them: plain, and TLS whose peers are asyncio's."""
 
 from __future__ import annotations
 
