@@ -1,7 +1,7 @@
 """TLS over a transport, two ends without sockets: in pieces of any size, cut off, and in the order that callers need.
 
-Invariant of the fuzz: however the records are cut up, and whenever either side stops reading, what is written comes out
-once and in order, then its end, and each direction ends for itself.
+Invariant of the fuzz: however the records are cut up, whenever either side stops reading, and whatever happens to other
+connections of the loop, what is written comes out once and in order, then its end, and each direction ends for itself.
 """
 
 from __future__ import annotations
@@ -167,6 +167,90 @@ def test_any_pieces_and_any_pauses(steps: list[tuple[str, int]], sizes: list[int
             assert not line.ends[side].is_closing()
 
     asyncio.run(scene())
+
+
+def garble(line: Line, side: int) -> None:
+    """Turn a bit of what comes next, or have nonsense come."""
+    waits = line.wires[1 - side].waits
+    if waits:
+        waits[len(waits) // 2] ^= 1
+    else:
+        waits += b"\x17\x03\x03\x00\x20nonsense"
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    steps=st.lists(st.tuples(st.integers(0, 2), STEPS.filter(bool)), max_size=12),
+    harmed=st.lists(st.tuples(st.integers(0, 11), st.integers(0, 1)), max_size=3),
+    sizes=st.lists(st.sampled_from([1, 20, 300]) | st.integers(1, 70_000), min_size=1, max_size=5),
+)
+def test_connections_of_a_loop_know_nothing_of_each_other(
+    steps: list[tuple[int, list[tuple[str, int]]]], harmed: list[tuple[int, int]], sizes: list[int]
+) -> None:
+    async def scene() -> None:
+        stories = [Story(sizes) for _ in range(3)]
+        others = [Line() for _ in harmed]
+        for at, (which, done) in enumerate(steps):
+            for what, side in done:
+                getattr(stories[which], what)(side)
+            for (when, side), other in zip(harmed, others, strict=True):
+                if when == at:
+                    other.ends[1 - side].write(b"to be garbled" * 2000)
+                    garble(other, side)
+                    other.step(side)
+        for story in stories:
+            for _ in range(3):
+                story.resume(0)
+                story.resume(1)
+                await asyncio.sleep(0)
+                story.line.deliver()
+            for side in (0, 1):
+                assert story.line.ears[1 - side].heard == story.wrote[side]
+                assert not story.line.ends[side].is_closing()
+
+    asyncio.run(scene())
+
+
+async def test_what_openssl_left_of_one_is_nobody_elses() -> None:
+    """As where a signal's exception comes between what it is given and what it is asked for."""
+    line, other = Line(), Line(carried=False)
+    incoming, outgoing = line.ends[0]._incoming, line.ends[0]._outgoing
+    assert other.ends[1]._incoming is incoming
+    for ear, end, peer in ((line.ears[1], *line.ends), (line.ears[0], *reversed(line.ends))):
+        incoming.write(b"\x17\x03\x03\x40\x00 a part of a record")
+        outgoing.write(b"a record for somebody else")
+        end.write(b"mine")
+        incoming.write(b"\x17\x03\x03\x40\x00 a part of a record")
+        outgoing.write(b"a record for somebody else")
+        line.deliver()
+        assert ear.heard == b"mine"
+        assert not peer.is_closing()
+        assert not incoming.pending
+        assert not outgoing.pending
+    incoming.write(b"junk")
+    outgoing.write(b"junk")
+    assert Line().told == [None, None]
+    outgoing.write(b"junk")
+    line.ends[0].write_eof()
+    line.deliver()
+    assert line.ears[1].ends == 1
+
+
+async def test_a_refused_handshake_disturbs_no_other() -> None:
+    line, refused = Line(), Secured(SERVER, ready=lambda _: None, server_side=True)
+    refused.connection_made(Wire())
+    refused.data_received(b"\x16\x03\x01\x00\x05hello" + b"GET / HTTP/1.1\r\n\r\n")
+    assert refused.is_closing()
+    line.ends[0].write(b"x" * 40_000)
+    line.deliver()
+    assert line.ears[1].heard == b"x" * 40_000
+
+
+def test_each_loop_has_buffers_of_its_own() -> None:
+    async def incoming() -> ssl.MemoryBIO:
+        return Line().ends[0]._incoming
+
+    assert asyncio.run(incoming()) is not asyncio.run(incoming())
 
 
 async def test_the_end_is_said_although_the_peer_still_speaks() -> None:

@@ -6,11 +6,13 @@ uvloop's, take the peer's `close_notify` for the end of both, and drop what the 
 Rule 1  Whoever closes says so first; a connection that ends without is broken, not ended: it may have been cut by
         somebody else (RFC 8446, 6.1).
 Rule 2  Nothing is kept here: records are written as they are made, and read as they come, so that the buffers below
-        are all there are. OpenSSL's never shrink: so it has one record at a time, and a connection that has carried
-        large bodies keeps some 45 KB. (uvloop's TLS keeps up to 0.8 MB, asyncio's 0.5.)
+        are all there are. OpenSSL's own never shrink, 22 KB each way: so it has one record at a time, and the two are
+        the loop's, for all its connections. (uvloop's TLS keeps up to 0.8 MB a connection, asyncio's 0.5.)
 Rule 3  Between the handshake and the protocol that it was made for nothing is read: its end, too, waits for the one
         who has to be told.
 Rule 4  OpenSSL is given whole records: a read that finds half of one costs as much as one that finds all of it.
+Rule 5  Between two operations the loop's buffers are empty: what OpenSSL wrote is taken before anything else happens,
+        and what it left, after an error or a break, is dropped before the next. No connection finds what is another's.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import contextlib
 import ssl
 from collections.abc import Callable, Iterable
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 __all__ = ["Secured"]
 
@@ -29,6 +32,8 @@ _RECORD = 16 * 1024
 _HEAD = 5
 _LARGEST = _HEAD + _RECORD + 2048
 _KINDS = range(20, 25)
+
+_BUFFERS: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[ssl.MemoryBIO, ssl.MemoryBIO]] = WeakKeyDictionary()
 
 
 class Secured(asyncio.Transport):
@@ -56,7 +61,7 @@ class Secured(asyncio.Transport):
     ) -> None:
         super().__init__()
         self._context = context
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._incoming, self._outgoing = _buffers()
         self._tls = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname or None
         )
@@ -73,6 +78,7 @@ class Secured(asyncio.Transport):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin the handshake."""
         self.transport = cast(asyncio.Transport, transport)
+        self._clear()
         self._shake()
 
     def data_received(self, data: bytes) -> None:
@@ -219,6 +225,7 @@ class Secured(asyncio.Transport):
             raise RuntimeError("written after write_eof: the peer was told that no more comes")
         if not data or self.is_closing():
             return
+        self._clear()
         try:
             if len(data) <= _RECORD:
                 self._tls.write(data)
@@ -247,6 +254,7 @@ class Secured(asyncio.Transport):
         """Say that no more comes; the peer's direction stays open."""
         if not self._shut and not self.is_closing():
             self._shut = True
+            self._clear()
             with contextlib.suppress(ssl.SSLError):  # that has not come, and has time
                 self._tls.unwrap()
             self._flush()
@@ -300,13 +308,22 @@ class Secured(asyncio.Transport):
         end = _end_of_record(data, begin)
         if not end:
             self._unread, self._at = data[begin:], 0
-        elif end < len(data):
+            return False
+        self._clear()
+        if end < len(data):
             self._incoming.write(memoryview(data)[begin:end])
             self._at = end
         else:
             self._incoming.write(memoryview(data)[begin:] if begin else data)
             self._unread, self._at = b"", 0
-        return end > 0
+        return True
+
+    def _clear(self) -> None:
+        """Drop what a connection left that broke (rule 5)."""
+        if self._incoming.pending:
+            self._incoming.read()
+        if self._outgoing.pending:
+            self._outgoing.read()
 
     def _hand_over(self, pieces: list[bytes], broken: Exception | None) -> None:
         self._flush()  # an answer to a peer that changes its keys, or the alert that says what is wrong
@@ -321,12 +338,23 @@ class Secured(asyncio.Transport):
                 self.close()
 
     def _flush(self) -> None:
-        if self._outgoing.pending and not self.transport.is_closing():
-            self.transport.write(self._outgoing.read())
+        if self._outgoing.pending:
+            records = self._outgoing.read()
+            if not self.transport.is_closing():
+                self.transport.write(records)
 
     def _break(self, error: Exception) -> None:
         self._error = self._error or error
         self.abort()
+
+
+def _buffers() -> tuple[ssl.MemoryBIO, ssl.MemoryBIO]:
+    """Where OpenSSL reads, and where it writes, in this loop."""
+    loop = asyncio.get_running_loop()
+    found = _BUFFERS.get(loop)
+    if found is None:
+        found = _BUFFERS[loop] = ssl.MemoryBIO(), ssl.MemoryBIO()
+    return found
 
 
 def _end_of_record(data: bytes, begin: int) -> int:
