@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import AsyncExitStack
+from math import ceil
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -40,7 +41,7 @@ class World:
         self._note("open")
 
     async def close(self, seconds: float = 0.0) -> None:
-        self._note(f"close {seconds:g}")
+        self._note(f"close {ceil(seconds)}")  # what is left of it, by the clock
 
     async def drain_inbound(self, seconds: float) -> None:
         self._note(f"drain {seconds:g}")
