@@ -275,16 +275,17 @@ def test_names_that_no_service_can_have(directory, consul, name):
 def test_a_client_that_cannot_be_made_is_tried_again(directory, consul, monkeypatch):
     monkeypatch.setattr("meshsdk.discovery.watcher.RESTART_PAUSE", 0.02)
     consul.place("payments", instance(1))
-    faults = [OSError("token file /nowhere: No such file or directory")] * 2
+    there = threading.Event()
 
     def make():
-        if faults:
-            raise faults.pop()
+        if not there.is_set():
+            raise OSError("token file /nowhere: No such file or directory")
         return consul
 
     found = directory(make)
     with pytest.raises(UnknownService, match="no client of Consul could be made: token file /nowhere"):
         found.cluster("payments")
+    there.set()
     until(lambda: found.status()[0].connected)
     assert ports(found.cluster("payments")) == [8001]
 
