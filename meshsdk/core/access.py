@@ -111,9 +111,7 @@ class _Match:
             for path in paths.readings:
                 if path not in self.exact and not path.startswith(self.below):
                     return False
-        return not self._headers or all(
-            header.surely(values) for header in self._headers for values in request.readings(header.name)
-        )
+        return not self._headers or request.surely(self._headers)
 
     def possibly(self, paths: Paths, request: Request) -> bool:
         """Whether any reading of path and headers matches."""
@@ -123,9 +121,7 @@ class _Match:
                     break
             else:
                 return False
-        return not self._headers or all(
-            any(map(header.possibly, request.readings(header.name))) for header in self._headers
-        )
+        return not self._headers or request.possibly(self._headers)
 
 
 _ARTICLE = {"allow": "an allow", "deny": "a deny"}

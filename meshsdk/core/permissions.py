@@ -93,14 +93,14 @@ class Permission:
             self._known
             and (not self._methods or request.method in self._methods)
             and (not self._path or self._path.surely(request.paths.readings))
-            and all(header.surely(values) for header in self._headers for values in request.readings(header.name))
+            and request.surely(self._headers)
         )
 
     def _possibly(self, request: Request) -> bool:
         return (
             (not self._methods or request.method.upper() in self._methods)
             and (not self._path or bool(request.paths.unclear) or self._path.possibly(request.paths.readings))
-            and all(any(map(header.possibly, request.readings(header.name))) for header in self._headers)
+            and request.possibly(self._headers)
         )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from meshsdk.core.paths import Paths, joined, read
 from meshsdk.core.value import Value
 
-__all__ = ["ANONYMOUS", "ANYONE", "Header", "Request", "callers", "service"]
+__all__ = ["ANONYMOUS", "ANYONE", "Condition", "Header", "Request", "callers", "service"]
 
 ANYONE = "*"
 """As a source: every caller with a verified identity."""
@@ -18,6 +19,23 @@ ANONYMOUS = "anonymous"
 """As a source: callers without a verified identity. A service of that name is written as its SPIFFE id."""
 
 _SERVICE = re.compile(r"spiffe://([^/]+)/ns/default/dc/[^/]+/svc/([^/]+)")
+
+
+class Condition(Protocol):
+    """What a header must be; values are one per line of the header, and none where it is absent."""
+
+    @property
+    def name(self) -> str:
+        """The header's, in small letters."""
+        ...
+
+    def surely(self, values: Sequence[str], /) -> bool:
+        """Whether these values are so, however they are read."""
+        ...
+
+    def possibly(self, values: Sequence[str], /) -> bool:
+        """Whether they are so in any way of reading them."""
+        ...
 
 
 class Request:
@@ -64,8 +82,16 @@ class Request:
             self._paths = joined(sent, read(self.routed)) if self.routed else sent
         return self._paths
 
-    def readings(self, header: str) -> tuple[Sequence[str], ...]:
-        """All values that a header may have, by its name in small letters: without its doubles, and with them."""
+    def surely(self, conditions: Sequence[Condition]) -> bool:
+        """Whether every reading of its headers meets all conditions."""
+        return all(condition.surely(values) for condition in conditions for values in self._readings(condition.name))
+
+    def possibly(self, conditions: Sequence[Condition]) -> bool:
+        """Whether each condition is met by any reading of its header."""
+        return all(any(map(condition.possibly, self._readings(condition.name))) for condition in conditions)
+
+    def _readings(self, header: str) -> tuple[Sequence[str], ...]:
+        """All values that a header may have: without its doubles, and with them."""
         values, doubles = self.headers(header), self.doubles(header)
         return (values, [*values, *doubles]) if doubles else (values,)
 
