@@ -34,7 +34,8 @@ def endpoints(
         fail(f"Consul knows no instance of {service!r}", "`meshsdk services` lists what it knows")
         raise typer.Exit(Exit.PROBLEM)
     refusals = {line.partition(": ")[0]: line for line in usable(found.instances)[1]}
-    rows = [_row(instance, found, refusals) for instance in found.instances]
+    clear = found.unencrypted()
+    rows = [_row(instance, found, refusals, clear) for instance in found.instances]
     data(rows, COLUMNS, as_json=as_json, remarks="note")
 
 
@@ -43,10 +44,12 @@ async def _survey(service: str) -> survey.Service:
         return await survey.service(consul, service, await documents(consul))
 
 
-def _row(instance: Instance, found: survey.Service, refusals: dict[str, str]) -> dict[str, Any]:
+def _row(
+    instance: Instance, found: survey.Service, refusals: dict[str, str], unencrypted: dict[tuple[str, str], str]
+) -> dict[str, Any]:
     host = f"[{instance.address}]" if ":" in instance.address.strip("[]") else instance.address
     refusal = refusals.get(f"{instance.id} on {instance.node}")
-    clear = found.unencrypted().get((instance.node, instance.id))
+    clear = unencrypted.get((instance.node, instance.id))
     notes = [line for line in (refusal, clear) if line]
     return {
         "instance": instance.id,
