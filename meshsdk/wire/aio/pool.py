@@ -259,7 +259,7 @@ class Pool(Owner):
 
     def _dial(self, waiter: Waiter | None, bounds: Bounds) -> None:
         self._dialing += 1
-        self._ahead -= 1  # whoever it is for
+        self._ahead = max(self._ahead - 1, 0)  # whoever it is for
         self._home.spawn(self._connect(waiter, bounds))
 
     async def _connect(self, waiter: Waiter | None, bounds: Bounds) -> None:
