@@ -284,7 +284,7 @@ class AsyncCalling(_Library):
         try:
             loop = self._loop()
             cluster = self._directory.peek(service) or await self._first(service)
-            if gone := (self._seen.get(loop) or self._seen_first(loop)).gone(cluster):
+            if gone := self._seen_in(loop).gone(cluster):
                 await self._engine.retire(gone, service)
             raw_path = request.url.raw_path
             call = facts(request, remaining_deadline(), raw_path)
@@ -308,7 +308,7 @@ class AsyncCalling(_Library):
         loop = self._loop()
         try:
             cluster = self._directory.peek(service) or await self._first(service)
-            if gone := (self._seen.get(loop) or self._seen_first(loop)).gone(cluster):
+            if gone := self._seen_in(loop).gone(cluster):
                 await engine.retire(gone, service)
             await warming.awarm(engine, cluster, connections)
         except CallError as error:
@@ -319,8 +319,10 @@ class AsyncCalling(_Library):
             await self._security.await_ready()
         return await self._directory.acluster(service)
 
-    def _seen_first(self, loop: Run) -> _Seen:
-        """What is seen in a loop that was not called from before; those that have ended are forgotten."""
+    def _seen_in(self, loop: Run) -> _Seen:
+        """What was seen in this loop; at its first call those that have ended are forgotten."""
+        if seen := self._seen.get(loop):
+            return seen
         for other in [other for other in tuple(self._seen) if other.is_closed()]:
             self._seen.pop(other, None)
         return self._seen.setdefault(loop, _Seen(self._security))
