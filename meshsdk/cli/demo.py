@@ -128,8 +128,9 @@ def _found(mesh: Mesh) -> dict[str, set[int]]:
 async def _balancing(http: httpx.AsyncClient, ports: set[int]) -> None:
     _title("2 Balancing", "each call to the faster of two random instances (peak EWMA)")
     load = _shown(await load_of(http))
-    if set(load.by_port) != ports:
-        raise DemoFailed(f"answers came from {_ports(set(load.by_port))} instead of {_ports(ports)}")
+    answered = set(load.by_port)
+    if not answered <= ports or len(answered) < 2:  # one that was slow a moment ago rightly gets none for some seconds
+        raise DemoFailed(f"answers came from {_ports(answered)} instead of {_ports(ports)}")
 
 
 async def _crash(stage: Stage, http: httpx.AsyncClient, ports: set[int]) -> None:

@@ -50,12 +50,20 @@ def test_it_keeps_its_promises(tmp_path):
     assert "\x1b" not in out
     assert max(len(line) for line in out.splitlines()) <= 100
 
-    assert re.search(r"payments +3 instances at :\d+ :\d+ :\d+", out)
+    (instances,) = re.findall(r"payments +3 instances at :(\d+) :(\d+) :(\d+)", out)
     assert re.search(r"checkout +1 instance at :\d+", out)
     assert "charged 107" in out
     loads = re.findall(r"300 calls +(\d+) failed((?:  :\d+ × \d+)+)", out)
     assert [failed for failed, _ in loads] == ["0"] * 4
-    assert [len(re.findall(r":\d+ ×", shares)) for _, shares in loads] == [3, 3, 2, 2]
+    balanced, crashed, *routed_around = [set(re.findall(r":(\d+) ×", shares)) for _, shares in loads]
+    # Where one was slow for a moment, peak EWMA sends the calls of the next seconds to the others.
+    assert balanced <= set(instances)
+    assert len(balanced) >= 2
+    assert crashed <= set(instances)
+    (victim,) = re.findall(r"kill -9 of payments at :(\d+)", out)
+    for answered in routed_around:
+        assert answered
+        assert answered <= set(instances) - {victim}
     (obeyed,) = re.findall(r"obeyed +(\d+) ms after the write", out)
     assert int(obeyed) < 1000
     assert "followed again" in out
