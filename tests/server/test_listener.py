@@ -8,6 +8,7 @@ import json
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -173,17 +174,21 @@ async def test_half_open_handshakes_are_bounded_in_number_and_time(
             made.close()
 
 
+@pytest.fixture
+def expire(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Ends every certificate when it is called."""
+    return lambda: monkeypatch.setattr(Verified, "expired", True)
+
+
 async def test_connection_of_an_expired_certificate_is_closed_at_its_next_request(
-    intake: Intake, monkeypatch: pytest.MonkeyPatch
+    intake: Intake, expire: Callable[[], None]
 ) -> None:
-    over = False
-    monkeypatch.setattr(Verified, "expired", property(lambda _: over))
     async with mesh_port(intake) as port:
         reader, writer = await port.connect()
         writer.write(b"GET / HTTP/1.1\r\nhost: shop\r\n\r\n")
         head = await reader.readuntil(b"\r\n\r\n")
         await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]))
-        over = True
+        expire()
         writer.write(b"GET / HTTP/1.1\r\nhost: shop\r\n\r\n")
         assert await reader.read() == b""
         writer.close()
@@ -191,15 +196,13 @@ async def test_connection_of_an_expired_certificate_is_closed_at_its_next_reques
 
 
 async def test_connection_of_an_expired_certificate_is_closed_although_a_request_waits_on_it(
-    intake: Intake, monkeypatch: pytest.MonkeyPatch
+    intake: Intake, expire: Callable[[], None]
 ) -> None:
-    over = False
-    monkeypatch.setattr(Verified, "expired", property(lambda _: over))
     async with mesh_port(intake) as port:
         reader, writer = await port.connect()
         writer.write(b"GET /wait HTTP/1.1\r\nhost: shop\r\n\r\n" + b"GET /next HTTP/1.1\r\nhost: shop\r\n\r\n")
         await port.called()
-        over = True
+        expire()
         port.release.set()
         assert (await asyncio.wait_for(reader.read(), 5)).count(b"HTTP/1.1 200") == 1
         writer.close()
@@ -207,15 +210,13 @@ async def test_connection_of_an_expired_certificate_is_closed_although_a_request
 
 
 async def test_nobody_becomes_a_websocket_with_an_expired_certificate(
-    intake: Intake, monkeypatch: pytest.MonkeyPatch
+    intake: Intake, expire: Callable[[], None]
 ) -> None:
-    over = False
-    monkeypatch.setattr(Verified, "expired", property(lambda _: over))
     async with mesh_port(intake) as port:
         reader, writer = await port.connect()
         writer.write(b"GET /wait HTTP/1.1\r\nhost: shop\r\n\r\n")
         await port.called()
-        over = True
+        expire()
         writer.write(
             b"GET /talk HTTP/1.1\r\nhost: shop\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
             b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"

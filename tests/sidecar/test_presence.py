@@ -109,12 +109,17 @@ async def test_what_changes_is_registered_anew(consul):
         await until(becomes(consul, (Health.PASSING, "", 15006, {"mesh": "1", "mesh-tls": "strict"})))
 
 
+async def begin_to_leave(consul, presence, seconds):
+    leaving = asyncio.create_task(presence.leave(seconds))
+    await until(becomes(consul, (Health.MAINTENANCE, DRAINING, 15006, {"mesh": "1"})))
+    return leaving
+
+
 async def test_the_end_is_maintenance_and_then_nothing(consul):
     world = World()
     async with present(consul, world) as presence:
         await until(becomes(consul, PASSING))
-        leaving = asyncio.create_task(presence.leave(0.3))
-        await until(becomes(consul, (Health.MAINTENANCE, DRAINING, 15006, {"mesh": "1"})))
+        leaving = await begin_to_leave(consul, presence, 0.3)
         assert presence.why_absent == "draining: callers are sent elsewhere"
         await leaving
         assert await seen(consul) == []
@@ -127,8 +132,7 @@ async def test_an_instance_that_was_handed_over_while_we_left_is_the_other_ones(
     world = World()
     async with present(consul, world) as presence:
         await until(becomes(consul, PASSING))
-        leaving = asyncio.create_task(presence.leave(1.0))
-        await until(becomes(consul, (Health.MAINTENANCE, DRAINING, 15006, {"mesh": "1"})))
+        leaving = await begin_to_leave(consul, presence, 1.0)
         await presence.hand_over()
         assert not leaving.done()
         async with present(consul, world):  # the process that takes over

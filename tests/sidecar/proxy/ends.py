@@ -198,6 +198,18 @@ def ok(body: bytes = b"ok", status: int = 200, fields: bytes = b"") -> bytes:
     return b"HTTP/1.1 %d Whatever\r\nContent-Length: %d\r\n%b\r\n%b" % (status, len(body), fields, body)
 
 
+def answering_after(event: asyncio.Event) -> Script:
+    """Answer no request before `event`."""
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await event.wait()
+            await peer.send(ok())
+
+    return script
+
+
 def answering(*replies: bytes) -> Script:
     """Answer requests one after the other, over all connections; the last reply for ever."""
     left = list(replies) or [ok()]

@@ -6,21 +6,14 @@ import asyncio
 
 import pytest
 
-from tests.sidecar.proxy.ends import Client, Peer, ok, until
+from tests.sidecar.proxy.ends import Client, Peer, answering_after, until
 
 GET = b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
 
 
 async def test_requests_under_way_are_answered_and_nobody_else_is_let_in(make) -> None:
     finish = asyncio.Event()
-
-    async def slow(peer: Peer) -> None:
-        while True:
-            await peer.request()
-            await finish.wait()
-            await peer.send(ok())
-
-    rig = await make(slow)
+    rig = await make(answering_after(finish))
     busy, quiet, outward = await rig.client("in"), await rig.client("in"), await rig.client("out")
     await busy.send(GET)
     await outward.send(GET)

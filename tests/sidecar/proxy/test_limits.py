@@ -14,7 +14,7 @@ import pytest
 
 from meshsdk.server.guard import Guard
 from meshsdk.server.verified import Verified
-from tests.sidecar.proxy.ends import Client, Peer, ok, until
+from tests.sidecar.proxy.ends import Client, answering_after, until
 from tests.sidecar.proxy.rig import plan
 
 GET = b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
@@ -141,15 +141,8 @@ async def test_sizes_of_the_file_hold(make, way) -> None:
 
 async def test_limits_of_the_policy_hold_at_the_way_out(make) -> None:
     go_on = asyncio.Event()
-
-    async def script(peer: Peer) -> None:
-        while True:
-            await peer.request()
-            await go_on.wait()
-            await peer.send(ok())
-
     policy = plan(limits={"max_requests": 3, "max_connections_per_endpoint": 2}, retries={"attempts": 1})
-    rig = await make(script, policy=policy)
+    rig = await make(answering_after(go_on), policy=policy)
     clients = [await rig.client() for _ in range(4)]
     for client in clients[:3]:
         await client.send(GET)
