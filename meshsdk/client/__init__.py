@@ -11,10 +11,8 @@ from typing import Any, TypeVar
 
 import httpx
 
-from meshsdk.client.cookies import Cookies
 from meshsdk.client.engines import DEFAULT, EngineName
 from meshsdk.client.library import Library, library
-from meshsdk.client.rebase import rebased
 from meshsdk.client.transport import AsyncMeshTransport, Clusters, MeshTransport
 from meshsdk.errors import ConfigError
 
@@ -61,24 +59,22 @@ def client(transport: MeshTransport, /, **options: Any) -> httpx.Client:
     Raises:
         ConfigError: an option that would have no effect, or take calls away from the mesh.
     """
-    name = transport.library.__name__
-    _check(options, name, "")
-    made: httpx.Client = transport.library.Client(transport=transport, **{"timeout": None, **options})
-    return _sparing(made, transport)
+    made = library(transport.library)
+    _check(options, made.module.__name__, "")
+    return _sparing(made.Client(transport=transport, **{"timeout": None, **options}), made)
 
 
 def async_client(transport: AsyncMeshTransport, /, **options: Any) -> httpx.AsyncClient:
     """An `httpx.AsyncClient` on the mesh; as `client`."""
-    name = transport.library.__name__
-    _check(options, name, "Async")
-    made: httpx.AsyncClient = transport.library.AsyncClient(transport=transport, **{"timeout": None, **options})
-    return _sparing(made, transport)
+    made = library(transport.library)
+    _check(options, made.module.__name__, "Async")
+    return _sparing(made.AsyncClient(transport=transport, **{"timeout": None, **options}), made)
 
 
-def _sparing(made: C, transport: MeshTransport | AsyncMeshTransport) -> C:
+def _sparing(http: C, of: Library) -> C:
     """Give the client cookies of ours; `client.cookies = ...` gives it httpx's own again."""
-    made._cookies = rebased(Cookies, transport.library)(made.cookies)  # noqa: SLF001 - there is no other way in
-    return made
+    http._cookies = of.Cookies(http.cookies)  # noqa: SLF001 - there is no other way in
+    return http
 
 
 def _check(options: Mapping[str, Any], library: str, prefix: str) -> None:

@@ -10,10 +10,12 @@ from typing import Protocol, TypeVar
 import httpx
 
 from meshsdk.client.body import AsyncBody, Body
+from meshsdk.client.cookies import Cookies
 from meshsdk.client.errors import Errors, errors_of
 from meshsdk.client.rebase import check_library, rebased
 from meshsdk.client.response import AsyncResponse, Response
 from meshsdk.client.transport import AsyncMeshTransport, MeshTransport
+from meshsdk.client.urls import AsyncClient, Client, parser
 
 __all__ = ["AsyncClientLibrary", "AsyncTransportLibrary", "ClientLibrary", "Library", "TransportLibrary", "library"]
 
@@ -33,6 +35,9 @@ class Library:
     errors: Errors
     MeshTransport: type[MeshTransport]
     AsyncMeshTransport: type[AsyncMeshTransport]
+    Client: type[Client]
+    AsyncClient: type[AsyncClient]
+    Cookies: type[Cookies]
 
 
 def library(module: object = None) -> Library:
@@ -51,11 +56,15 @@ def _made(module: ModuleType) -> Library:
     abody = rebased(AsyncBody, module, _errors=errors)
     response = rebased(Response, module, _plain=module.Response)
     aresponse = rebased(AsyncResponse, module, _plain=module.Response)
+    parsed = parser(module.URL)
     return Library(
         module,
         errors,
         rebased(MeshTransport, module, library=module, _errors=errors, _body=body, _response=response),
         rebased(AsyncMeshTransport, module, library=module, _errors=errors, _body=abody, _response=aresponse),
+        rebased(Client, module, _parsed=parsed),
+        rebased(AsyncClient, module, _parsed=parsed),
+        rebased(Cookies, module),
     )
 
 

@@ -48,10 +48,10 @@ def test_any_other_is_refused(given: Any, says: str) -> None:
 
 def test_a_mesh_makes_clients_of_either() -> None:
     with RealMesh("caller") as mesh:
-        assert type(mesh.client()) is httpx.Client
-        assert type(mesh.async_client()) is httpx.AsyncClient
-        assert type(mesh.client(library=httpx2, base_url="http://payments")) is httpx2.Client
-        assert type(mesh.async_client(library=httpx2)) is httpx2.AsyncClient
+        assert isinstance(mesh.client(), httpx.Client)
+        assert isinstance(mesh.async_client(), httpx.AsyncClient)
+        assert isinstance(mesh.client(library=httpx2, base_url="http://payments"), httpx2.Client)
+        assert isinstance(mesh.async_client(library=httpx2), httpx2.AsyncClient)
         assert mesh.client(library=httpx2).timeout == httpx2.Timeout(None)
         assert isinstance(mesh.transport(library=httpx2, egress=httpx2.HTTPTransport()), httpx2.BaseTransport)
         assert isinstance(mesh.async_transport(library=httpx2), httpx2.AsyncBaseTransport)
