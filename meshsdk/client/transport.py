@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -24,10 +24,10 @@ from meshsdk.client.names import NoName, mesh_service
 from meshsdk.client.outgoing import facts
 from meshsdk.client.response import AsyncResponse, Response
 from meshsdk.client.tries import AsyncTries, Tries
-from meshsdk.core.model import Endpoint, Snapshot
+from meshsdk.core.retirement import Retirement
 from meshsdk.drive import adrive, drive
 from meshsdk.errors import CallError, ConfigError
-from meshsdk.identity.securing import TLS_META, Securing
+from meshsdk.identity.securing import Securing
 from meshsdk.runs import Run
 from meshsdk.telemetry.context import remaining_deadline
 from meshsdk.telemetry.tracing import CallSpan, Tracing
@@ -66,39 +66,16 @@ class Clusters(Protocol):
         ...
 
 
-class _Seen:
-    """Notices which connections must not be used any more, by comparing with a service's last call: those to endpoints
-    that are no more, and all of them where the policy's TLS mode or our own certificate is another one.
-    """
-
-    def __init__(self, security: Securing | None) -> None:
-        self._security = security
-        self._seen: dict[str, tuple[Snapshot, str, int]] = {}
-
-    def gone(self, cluster: Cluster) -> Collection[Endpoint]:
-        snapshot, mode = cluster.snapshot, cluster.plan.tls
-        generation = self._security.generation if self._security else 0
-        before = self._seen.get(cluster.service)
-        if before is not None and before[0] is snapshot and before[1] == mode and before[2] == generation:
-            return ()
-        self._seen[cluster.service] = (snapshot, mode, generation)
-        if before is None:
-            return ()
-        if before[1:] != (mode, generation):
-            return before[0].endpoints
-        left = set(map(_reached, snapshot.endpoints))
-        return [endpoint for endpoint in before[0].endpoints if _reached(endpoint) not in left]
-
-
-def _reached(endpoint: Endpoint) -> tuple[str, int, str | None]:
-    return endpoint.address, endpoint.port, endpoint.meta.get(TLS_META)
-
-
 class _Library:
     """What both colours have in common: the library they stand on, its names on the path of a call resolved once."""
 
     library: ClassVar[ModuleType]
     _errors: ClassVar[Errors]
+    _security: Securing | None
+
+    @property
+    def _generation(self) -> int:
+        return self._security.generation if self._security else 0
 
     def _service_of(self, request: httpx.Request) -> str | None:
         """The mesh service `request` is for; None for a host outside the mesh."""
@@ -169,7 +146,7 @@ class Calling(_Library):
         self._engine = engines.engine(engine, self.library, clock, security)
         self._egress = Egress(egress, self.library, self._tracing, clock, directory.settled_plan)
         self._sleep = sleep
-        self._seen = _Seen(security)
+        self._retirement = Retirement()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Carry out one request.
@@ -188,7 +165,7 @@ class Calling(_Library):
         tries = None
         try:
             cluster = self._directory.peek(service) or self._first(service)
-            if gone := self._seen.gone(cluster):
+            if gone := self._retirement.due(cluster, self._generation):
                 self._engine.retire(gone, service)
             raw_path = request.url.raw_path
             call = facts(request, remaining_deadline(), raw_path)
@@ -219,7 +196,7 @@ class Calling(_Library):
         engine = warming.check(self._engine, BlockingEngine, connections)
         try:
             cluster = self._directory.peek(service) or self._first(service)
-            if gone := self._seen.gone(cluster):
+            if gone := self._retirement.due(cluster, self._generation):
                 engine.retire(gone, service)
             warming.warm(engine, cluster, connections)
         except CallError as error:
@@ -268,7 +245,7 @@ class AsyncCalling(_Library):
         self._loop = engines.loop_of(self._engine)
         self._egress = AsyncEgress(egress, self.library, self._tracing, clock, directory.asettled_plan)
         self._sleep = sleep
-        self._seen: dict[Run, _Seen] = {}  # each loop has connections of its own to let go of
+        self._retirements: dict[Run, Retirement] = {}  # each loop has connections of its own to let go of
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Carry out one request; raises as `Calling.handle_request` does, and ConfigError where no loop runs
@@ -284,7 +261,7 @@ class AsyncCalling(_Library):
         try:
             loop = self._loop()
             cluster = self._directory.peek(service) or await self._first(service)
-            if gone := self._seen_in(loop).gone(cluster):
+            if gone := self._retirement_in(loop).due(cluster, self._generation):
                 await self._engine.retire(gone, service)
             raw_path = request.url.raw_path
             call = facts(request, remaining_deadline(), raw_path)
@@ -308,7 +285,7 @@ class AsyncCalling(_Library):
         loop = self._loop()
         try:
             cluster = self._directory.peek(service) or await self._first(service)
-            if gone := self._seen_in(loop).gone(cluster):
+            if gone := self._retirement_in(loop).due(cluster, self._generation):
                 await engine.retire(gone, service)
             await warming.awarm(engine, cluster, connections)
         except CallError as error:
@@ -319,13 +296,13 @@ class AsyncCalling(_Library):
             await self._security.await_ready()
         return await self._directory.acluster(service)
 
-    def _seen_in(self, loop: Run) -> _Seen:
-        """What was seen in this loop; at its first call those that have ended are forgotten."""
-        if seen := self._seen.get(loop):
-            return seen
-        for other in [other for other in tuple(self._seen) if other.is_closed()]:
-            self._seen.pop(other, None)
-        return self._seen.setdefault(loop, _Seen(self._security))
+    def _retirement_in(self, loop: Run) -> Retirement:
+        """This loop's; at its first call those of loops that have ended are forgotten."""
+        if found := self._retirements.get(loop):
+            return found
+        for other in [other for other in tuple(self._retirements) if other.is_closed()]:
+            self._retirements.pop(other, None)
+        return self._retirements.setdefault(loop, Retirement())
 
     async def aclose(self) -> None:
         """Close every connection of the running loop; those of other loops close when their loop ends."""

@@ -20,8 +20,9 @@ from typing import Any, Protocol
 
 from meshsdk.core.cluster import Cluster
 from meshsdk.core.events import Sink
-from meshsdk.core.model import TLS_META, Endpoint, Snapshot
+from meshsdk.core.model import Endpoint, Snapshot
 from meshsdk.core.plan import Plan
+from meshsdk.core.retirement import Retirement
 from meshsdk.server.inbound import Intake
 from meshsdk.server.listener import Listener
 from meshsdk.telemetry.instruments import Reading
@@ -92,15 +93,6 @@ class Parts:
     defaults: Plan | None = None
 
 
-@dataclass(slots=True)
-class _Followed:
-    """What connections to a service were made under."""
-
-    snapshot: Snapshot
-    mode: str
-    generation: int
-
-
 class Plane:
     """Listens, and carries.
 
@@ -126,7 +118,7 @@ class Plane:
         self._sizes = _sizes(limits)
         self._most = limits.connections
         self._methods: dict[bytes, str] = {}
-        self._followed: dict[str, _Followed] = {}
+        self._retirement = Retirement()
         self._egress: dict[bytes, Cluster] = {}
         self._open: dict[Downstream, None] = {}
         self._retired = False
@@ -303,25 +295,11 @@ class Plane:
 
     def follow(self, cluster: Cluster) -> Pools:
         """The connections to a service; those that must not be used any more are let go."""
-        service = cluster.service
         if cluster.snapshot.source == _FIXED:
             return self.pools  # a host outside: there is nothing about it that changes
-        followed = self._followed.get(service)
-        snapshot, mode, generation = cluster.snapshot, cluster.plan.tls, self._parts.generation()
-        if followed is None:
-            self._followed[service] = _Followed(snapshot, mode, generation)
-        elif followed.snapshot is not snapshot or followed.mode != mode or followed.generation != generation:
-            self._retire(followed, snapshot, mode, generation, service)
+        if gone := self._retirement.due(cluster, self._parts.generation()):
+            self.pools.retire(gone, cluster.service)
         return self.pools
-
-    def _retire(self, followed: _Followed, snapshot: Snapshot, mode: str, generation: int, service: str) -> None:
-        if followed.mode != mode or followed.generation != generation:
-            gone: Sequence[Endpoint] = followed.snapshot.endpoints
-        else:
-            left = {(e.address, e.port, e.meta.get(TLS_META)) for e in snapshot.endpoints}
-            gone = [e for e in followed.snapshot.endpoints if (e.address, e.port, e.meta.get(TLS_META)) not in left]
-        self._followed[service] = _Followed(snapshot, mode, generation)
-        self.pools.retire(gone, service)
 
     def own_plan(self) -> Plan:
         """The policy of the service beside us."""
