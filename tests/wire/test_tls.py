@@ -6,8 +6,12 @@ import asyncio
 import contextlib
 import datetime
 import ipaddress
+import os
 import ssl
+import threading
+from collections import defaultdict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from meshsdk.core.model import Phase
+from meshsdk.wire.blocking import BlockingEngine
 from meshsdk.wire.pooling import Pooling
 from meshsdk.wire.security import PeerRejected, Security
 from tests.wire.callers import Pieces, at, called, failing, failing_read, get, within
@@ -177,6 +182,50 @@ async def test_an_upgrade_of_which_the_peer_has_ended_its_direction(
     await ours.duplex(answer, "aclose")
     await ours.let_go(answer)
     await asyncio.to_thread(eventually, lambda: server.open_connections == 0)
+
+
+def test_two_threads_take_turns_at_the_tls_of_an_upgraded_connection(
+    serve: Callable[..., Server], authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside: dict[ssl.SSLSocket, threading.Lock] = defaultdict(threading.Lock)
+    met: list[str] = []
+
+    def watched(name: str) -> Callable[..., Any]:
+        call = getattr(ssl.SSLSocket, name)
+
+        def alone(sock: ssl.SSLSocket, *given: Any) -> Any:
+            if not inside[sock].acquire(blocking=False):
+                met.append(name)
+                return call(sock, *given)
+            try:
+                os.sched_yield()
+                return call(sock, *given)
+            finally:
+                inside[sock].release()
+
+        return alone
+
+    def echo(peer: Peer) -> None:
+        peer.request()
+        peer.send(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n")
+        while data := peer.sock.recv(65536):
+            peer.send(data)
+
+    engine = BlockingEngine(secure=authority.trusting())
+    request = get(None, "GET", (b"Connection", b"upgrade"), (b"Upgrade", b"x"))
+    answer = engine.send(at(serve(authority.serving(echo))), request, within(20))
+    stream = answer.extensions["network_stream"]
+    for name in ("recv", "send"):
+        monkeypatch.setattr(ssl.SSLSocket, name, watched(name))
+    with ThreadPoolExecutor(1) as writer:
+        written = writer.submit(lambda: [stream.write(b"x" * 10_000, 20.0) for _ in range(200)])
+        left = 2_000_000
+        while left:
+            left -= len(stream.read(left, 20.0))
+        written.result(20)
+    answer.close()
+    engine.close()
+    assert not met
 
 
 @pytest.mark.parametrize("error", [PeerRejected("it is orders, not payments"), ValueError("no certificate")])

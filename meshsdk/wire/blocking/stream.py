@@ -6,6 +6,7 @@ import contextlib
 import select
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
 from math import inf
@@ -37,6 +38,10 @@ class StreamInfo:
 class DuplexStream:
     """`network_stream` after 101: bytes both ways, of whatever protocol was agreed on.
 
+    One thread may read while another writes. Both would be in one object of OpenSSL's at once, which takes one thread
+    at a time; CPython does not see to it (its issue 151508 is a crash), so they take turns. Nobody waits for the peer
+    in his turn.
+
     Args:
         connection: that was upgraded.
         surplus: bytes that came with the head.
@@ -47,6 +52,7 @@ class DuplexStream:
         self._connection = connection
         self._surplus = surplus
         self._closed = closed
+        self._turn = threading.Lock()
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Read what is there, at most `max_bytes`; nothing means that the peer closed.
@@ -58,7 +64,7 @@ class DuplexStream:
             return data
         until = None if timeout is None else time.monotonic() + timeout
         with self._working() as sock:
-            data = _receive(sock, max_bytes, until)
+            data = self._receive(sock, max_bytes, until)
             if not data and self._connection.closed:  # an end of our own making, not the peer's
                 raise _closed()
         return data
@@ -70,7 +76,8 @@ class DuplexStream:
         with self._working() as sock:
             while left:
                 try:
-                    sent = sock.send(left)
+                    with self._turn:
+                        sent = sock.send(left)
                     left = left[sent:]
                 except (BlockingIOError, ssl.SSLWantWriteError):
                     _wait(sock, select.POLLOUT, until)
@@ -84,6 +91,18 @@ class DuplexStream:
     def get_extra_info(self, info: str) -> Any:
         """`ssl_object`, `server_addr`; `socket` or `client_addr` while it is open; None for what is not known."""
         return _told(self._connection, info)
+
+    def _receive(self, sock: socket.socket, most: int, until: float | None) -> bytes:
+        while True:
+            try:
+                with self._turn:
+                    return sock.recv(most)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                _wait(sock, select.POLLIN, until)
+            except ssl.SSLWantWriteError:
+                _wait(sock, select.POLLOUT, until)
+            except ssl.SSLZeroReturnError:
+                return b""
 
     @contextlib.contextmanager
     def _working(self) -> Iterator[socket.socket]:
@@ -100,18 +119,6 @@ class DuplexStream:
             raise
         finally:
             connection.release()
-
-
-def _receive(sock: socket.socket, most: int, until: float | None) -> bytes:
-    while True:
-        try:
-            return sock.recv(most)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            _wait(sock, select.POLLIN, until)
-        except ssl.SSLWantWriteError:
-            _wait(sock, select.POLLOUT, until)
-        except ssl.SSLZeroReturnError:
-            return b""
 
 
 def _wait(sock: socket.socket, events: int, until: float | None) -> None:
