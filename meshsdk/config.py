@@ -11,7 +11,16 @@ from typing import Any
 from meshsdk.core.names import SERVICE_NAME
 from meshsdk.errors import ConfigError
 
-__all__ = ["SERVICE_NAME", "Settings", "export", "inherited_environment", "load", "notify_socket", "run_target"]
+__all__ = [
+    "SERVICE_NAME",
+    "Settings",
+    "environment",
+    "export",
+    "inherited_environment",
+    "load",
+    "notify_socket",
+    "run_target",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +145,11 @@ def notify_socket() -> str:
 def inherited_environment() -> dict[str, str]:
     """Return a copy of the process's environment without its mesh settings, for a child with settings of its own."""
     return {name: value for name, value in os.environ.items() if name not in _VARIABLES}
+
+
+def environment() -> dict[str, str]:
+    """Return a copy of the process's environment, for a program that is to have all of it."""
+    return dict(os.environ)
 
 
 def export(**variables: str) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from meshsdk.cli.console import codes
+from meshsdk.config import environment
 from meshsdk.errors import ConfigError
 
 __all__ = ["EXITS", "gateway"]
@@ -37,10 +38,13 @@ def gateway(
     for module in ("meshsdk_sidecar", "httptools"):
         if find_spec(module) is None:
             raise ConfigError(f"this command needs {module}, which is not installed: pip install 'meshsdk[sidecar]'")
+    from meshsdk_sidecar.allocator import with_ours
+
     sys.stdout.flush()
     sys.stderr.flush()
     # This process is replaced: what the command line imports would stay in memory for the gateway's life. -P: what lies
     # in the current folder must not be imported in place of a library.
     words = [] if workers is None else ["--workers", str(workers)]
     words += ["--replace"] if replace else []
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "meshsdk_sidecar.gateway", "-c", str(config), *words])
+    command_line = [sys.executable, "-P", "-m", "meshsdk_sidecar.gateway", "-c", str(config), *words]
+    os.execve(sys.executable, command_line, with_ours(environment()))

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from meshsdk.config import environment
 from meshsdk_sidecar import child
+from meshsdk_sidecar.allocator import with_ours
 from meshsdk_sidecar.config import Config
 from meshsdk_sidecar.file import load
 from meshsdk_sidecar.start import serve, with_workers
@@ -45,7 +47,8 @@ def become(
     words += ["--replace"] if replace else []
     words += [] if command is None else ["--exec", "--", *command]
     # -P: what lies in the current folder is the service's, and must not be imported in place of a library.
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "meshsdk_sidecar", "-c", str(file), *words])
+    command_line = [sys.executable, "-P", "-m", "meshsdk_sidecar", "-c", str(file), *words]
+    os.execve(sys.executable, command_line, with_ours(environment()))
 
 
 def run(file: Path, command: Sequence[str] | None = None, *, replace: bool = False, workers: int | None = None) -> int:

@@ -22,7 +22,9 @@ import sys
 import threading
 from collections.abc import Sequence
 
+from meshsdk.config import environment
 from meshsdk.errors import ConfigError
+from meshsdk_sidecar.allocator import without_ours
 
 __all__ = ["Child", "adopted", "check", "exit_code", "reap"]
 
@@ -72,7 +74,7 @@ class Child:
     def __init__(self, command: Sequence[str]) -> None:
         self._loop = asyncio.get_running_loop()
         self.gone = asyncio.Event()
-        self._process = subprocess.Popen(_wrapped(command), process_group=0)
+        self._process = subprocess.Popen(_wrapped(command), process_group=0, env=without_ours(environment()))
         log.info("%s started as process %d", command[0], self.pid)
         threading.Thread(target=self._await_end, name="meshsdk-child", daemon=True).start()
         if adopted():
