@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +9,6 @@ from typing import Annotated
 import typer
 
 from meshsdk.cli.console import codes
-from meshsdk.config import environment
 from meshsdk.errors import ConfigError
 
 __all__ = ["EXITS", "gateway"]
@@ -38,13 +35,6 @@ def gateway(
     for module in ("meshsdk_sidecar", "httptools"):
         if find_spec(module) is None:
             raise ConfigError(f"this command needs {module}, which is not installed: pip install 'meshsdk[sidecar]'")
-    from meshsdk_sidecar.allocator import with_ours
+    from meshsdk_sidecar.command import become
 
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # This process is replaced: what the command line imports would stay in memory for the gateway's life. -P: what lies
-    # in the current folder must not be imported in place of a library.
-    words = [] if workers is None else ["--workers", str(workers)]
-    words += ["--replace"] if replace else []
-    command_line = [sys.executable, "-P", "-m", "meshsdk_sidecar.gateway", "-c", str(config), *words]
-    os.execve(sys.executable, command_line, with_ours(environment()))
+    become("meshsdk_sidecar.gateway", config, replace=replace, workers=workers)

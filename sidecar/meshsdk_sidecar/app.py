@@ -6,15 +6,12 @@ memory for its life. What serves is imported when it is about to.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from meshsdk.config import environment
 from meshsdk_sidecar import child
-from meshsdk_sidecar.allocator import with_ours
+from meshsdk_sidecar import command as command_line
 from meshsdk_sidecar.config import Config
 from meshsdk_sidecar.file import load
 from meshsdk_sidecar.start import serve, with_workers
@@ -41,14 +38,7 @@ def become(
         ConfigError: the file has mistakes, or there is no such program.
     """
     _check(file, command, workers)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    words = [] if workers is None else ["--workers", str(workers)]
-    words += ["--replace"] if replace else []
-    words += [] if command is None else ["--exec", "--", *command]
-    # -P: what lies in the current folder is the service's, and must not be imported in place of a library.
-    command_line = [sys.executable, "-P", "-m", "meshsdk_sidecar", "-c", str(file), *words]
-    os.execve(sys.executable, command_line, with_ours(environment()))
+    command_line.become("meshsdk_sidecar", file, replace=replace, workers=workers, command=command)
 
 
 def run(file: Path, command: Sequence[str] | None = None, *, replace: bool = False, workers: int | None = None) -> int:

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from meshsdk.config import environment
 from meshsdk.errors import ConfigError, MeshError
+from meshsdk_sidecar.allocator import with_ours
 
-__all__ = ["begin"]
+__all__ = ["become", "begin"]
+
+
+def become(
+    module: str, file: Path, *, replace: bool = False, workers: int | None = None, command: Sequence[str] | None = None
+) -> NoReturn:
+    """Replace this process by one that serves: what a person's command line imports would stay in memory for its life.
+
+    Args:
+        module: what serves; it hands this command line to `begin`.
+        command: to be run as a child.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    words = [] if workers is None else ["--workers", str(workers)]
+    words += ["--replace"] if replace else []
+    words += [] if command is None else ["--exec", "--", *command]
+    # -P: what lies in the current folder may be the service's, and must not be imported in place of a library.
+    written = [sys.executable, "-P", "-m", module, "-c", str(file), *words]
+    os.execve(sys.executable, written, with_ours(environment()))
 
 
 def begin(arguments: Sequence[str], usage: str, run: Callable[..., int], *, execs: bool) -> int:
