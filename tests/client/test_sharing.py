@@ -114,7 +114,7 @@ def test_loops_that_have_ended_are_forgotten(serve: Serve) -> None:
     http = async_client(transport)
     for _ in range(3):
         asyncio.run(http.get("http://payments/"))
-    assert len(transport._seen) == 1
+    assert len(transport._retirements) == 1
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
