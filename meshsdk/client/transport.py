@@ -308,7 +308,7 @@ class AsyncCalling(_Library):
         """Close every connection of the running loop; those of other loops close when their loop ends."""
         abandon_forgotten()
         with contextlib.suppress(ConfigError):  # no call was made where its loop does not run: it was refused, in words
-            self._loop()
+            self._retirements.pop(self._loop(), None)
             await self._engine.aclose()
         await self._egress.aclose()
 
