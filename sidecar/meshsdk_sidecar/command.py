@@ -22,7 +22,13 @@ def become(
 
     Args:
         module: what serves; it hands this command line to `begin`.
-        command: to be run as a child.
+        file: its file.
+        replace: whether it takes over from one that runs.
+        workers: processes that serve; None for what the file says.
+        command: to be run as a child; None for none.
+
+    Raises:
+        OSError: the interpreter cannot be started.
     """
     sys.stdout.flush()
     sys.stderr.flush()
