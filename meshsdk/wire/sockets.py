@@ -9,14 +9,14 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 __all__ = ["AddressInfo", "check_port", "left", "literal_address", "prompt", "quiet", "read_last", "unread_by_peer"]
 
 # struct tcp_info of Linux (include/uapi/linux/tcp.h): tcpi_bytes_acked is the 64-bit number at byte 120, since 4.1.
 # It counts the SYN as one.
-_ACKED_AT = 120
-_LINUX = sys.platform == "linux"
+_ACKED_AT: Final = 120
+_LINUX: Final = sys.platform == "linux"
 
 AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
 
@@ -34,9 +34,10 @@ def literal_address(address: str, port: int) -> AddressInfo | None:
     return None
 
 
-def prompt(sock: socket.socket) -> None:
-    """Send small writes at once; asyncio does so itself only on sockets that name their protocol."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+def prompt(sock: socket.socket | None) -> None:
+    """Send small writes at once over TCP; asyncio does so itself only on sockets that name their protocol."""
+    if sock is not None and sock.family != socket.AF_UNIX:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def quiet(sock: socket.socket) -> bool:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
-__all__ = ["loop_factory"]
+from meshsdk.wire.aio.gathered import gather
+
+__all__ = ["new_loop"]
 
 
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it is installed (the extra `sidecar`): it halves the cost of a small request."""
+def new_loop() -> asyncio.AbstractEventLoop:
+    """A loop that gathers its writes; uvloop where it is installed (the extra `sidecar`): it halves the cost of a small
+    request.
+    """
     try:
         import uvloop
     except ImportError:
-        return None
-    return uvloop.new_event_loop
+        return gather(asyncio.new_event_loop())
+    return gather(uvloop.new_event_loop())

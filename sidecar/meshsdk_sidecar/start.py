@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from meshsdk.errors import ConfigError
 from meshsdk_sidecar import kinds, sockets
-from meshsdk_sidecar.loops import loop_factory
+from meshsdk_sidecar.loops import new_loop
 
 if TYPE_CHECKING:
     from socket import socket
@@ -71,7 +71,7 @@ def serve(
         listening = _listen(config, held)
         sockets.close({"": held})  # nobody listens there any more
         file.mark()
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
             process = make(listening, before)
             code = runner.run(process.run())
             sole = not process.shared

@@ -34,7 +34,7 @@ from meshsdk.telemetry.tracing import Tracing
 from meshsdk.tokens.keeper import Tokens
 from meshsdk_sidecar import sockets
 from meshsdk_sidecar.link import Begin, Beside, Busy, Do, Done, Identified, Keys, Link, Own, Told
-from meshsdk_sidecar.loops import loop_factory
+from meshsdk_sidecar.loops import new_loop
 from meshsdk_sidecar.proxy.plane import Parts, Plane
 from meshsdk_sidecar.pushed import OwnLoop, PushedIdentity, PushedKeys, PushedServices, shared
 
@@ -276,7 +276,7 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     connection = socket.socket(fileno=int(arguments[0]))
     connection.setblocking(False)
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=new_loop) as runner:
         return runner.run(_serve(connection))
 
 

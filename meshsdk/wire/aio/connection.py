@@ -13,13 +13,13 @@ Rule 5  Under TLS the first request is not written while something is here to be
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final
 
 from meshsdk.core.model import Failure, Phase
 from meshsdk.wire.aio.ends import Owner
+from meshsdk.wire.aio.gathered import gathered
 from meshsdk.wire.engine import Bounds
 from meshsdk.wire.failures import breach, closed, late, lost, refused, stuck
 from meshsdk.wire.http1 import Limits, ProtocolError, ResponseReader
@@ -33,11 +33,11 @@ __all__ = ["Connection", "Owner"]
 
 # Bytes of a body that wait for their reader before the server is made to wait: two reads of asyncio and uvloop, as to
 # stop and to go on are a system call each. Reading goes on when half is left.
-HIGH_WATER = 512 * 1024
-LOW_WATER = HIGH_WATER // 2
+HIGH_WATER: Final = 512 * 1024
+LOW_WATER: Final = HIGH_WATER // 2
 
 # A connection that was used a moment ago was seen open by the loop; one that was idle for longer is looked at.
-_SURE_FOR = 0.01
+_SURE_FOR: Final = 0.01
 
 
 class Connection(asyncio.Protocol):
@@ -305,10 +305,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands."""
-        self.transport = cast(asyncio.Transport, transport)
-        sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family != socket.AF_UNIX:
-            prompt(sock)
+        self.transport = gathered(transport)
+        prompt(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""

@@ -10,7 +10,8 @@ Rule 2  Nothing is kept here: records are written as they are made, and read as 
         the loop's, for all its connections. (uvloop's TLS keeps up to 0.8 MB a connection, asyncio's 0.5.)
 Rule 3  Between the handshake and the protocol that it was made for nothing is read: its end, too, waits for the one
         who has to be told.
-Rule 4  OpenSSL is given whole records: a read that finds half of one costs as much as one that finds all of it.
+Rule 4  OpenSSL is given whole records, all that are here: a read that finds half of one costs as much as one that
+        finds all of it.
 Rule 5  Between two operations the loop's buffers are empty: what OpenSSL wrote is taken before anything else happens,
         and what it left, after an error or a break, is dropped before the next. No connection finds what is another's.
 """
@@ -20,20 +21,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable, Iterable
-from typing import Any, cast
-from weakref import WeakKeyDictionary
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, cast
+
+from meshsdk.wire.aio.gathered import gathered
+from meshsdk.wire.aio.records import RECORD, buffers, end_of_record
 
 __all__ = ["Secured"]
 
-# A record carries 16 KiB behind a head of 5 bytes, and its tag (RFC 8446, 5.1 and 5.2; 1.2 allows the largest of both).
-# The head begins with its kind (RFC 8446, B.1).
-_RECORD = 16 * 1024
-_HEAD = 5
-_LARGEST = _HEAD + _RECORD + 2048
-_KINDS = range(20, 25)
-
-_BUFFERS: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[ssl.MemoryBIO, ssl.MemoryBIO]] = WeakKeyDictionary()
+_ALL: Final = 1 << 30  # records, more than there can be
 
 
 class Secured(asyncio.Transport):
@@ -61,11 +57,11 @@ class Secured(asyncio.Transport):
     ) -> None:
         super().__init__()
         self._context = context
-        self._incoming, self._outgoing = _buffers()
+        self._incoming, self._outgoing = buffers()
         self._tls = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname or None
         )
-        self._unread, self._at = b"", 0  # of what came, OpenSSL has had so much
+        self._unread = b""  # a part of a record
         self._ready = ready
         self._shaking = True
         self._waiting: asyncio.Future[None] | None = None
@@ -77,7 +73,7 @@ class Secured(asyncio.Transport):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin the handshake."""
-        self.transport = cast(asyncio.Transport, transport)
+        self.transport = gathered(transport)
         self._clear()
         self._shake()
 
@@ -87,7 +83,7 @@ class Secured(asyncio.Transport):
             return
         self._unread = self._unread + data if self._unread else data
         if self._shaking:
-            while self._shaking and not self._closing and self._give():
+            while self._shaking and not self._closing and self._give(1):  # what follows is not the handshake's
                 self._shake()
         else:
             self._read()
@@ -227,24 +223,49 @@ class Secured(asyncio.Transport):
             return
         self._clear()
         try:
-            if len(data) <= _RECORD:
-                self._tls.write(data)
-                self.transport.write(self._outgoing.read())
+            if len(data) <= RECORD:
+                self.transport.write(self._record(data))
             else:
-                self.transport.writelines(self._records(memoryview(data)))
+                self.transport.writelines(self._records((data,)))
         except ssl.SSLError as error:
             self._break(error)
 
-    def _records(self, data: memoryview[Any]) -> list[bytes]:
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
+        """Send all of them, in as few records as if they were one; only what shares a record is copied."""
+        pieces = list(list_of_data)
+        if len(pieces) == 1 or sum(map(len, pieces)) <= RECORD or self._shut or self.is_closing():
+            self.write(b"".join(pieces))
+            return
+        self._clear()
+        try:
+            self.transport.writelines(self._records(pieces))
+        except ssl.SSLError as error:
+            self._break(error)
+
+    def _records(self, pieces: Sequence[bytes | bytearray | memoryview[Any]]) -> list[bytes]:
         records = []
-        for begin in range(0, len(data), _RECORD):
-            self._tls.write(data[begin : begin + _RECORD])
-            records.append(self._outgoing.read())
+        begun: bytes | memoryview[Any] = b""  # a record, with what came before
+        for piece in pieces:
+            view = memoryview(piece)
+            at = 0
+            if begun:
+                at = RECORD - len(begun)
+                begun = b"".join((begun, view[:at]))
+                if len(begun) < RECORD:
+                    continue
+                records.append(self._record(begun))
+            end = len(view) - RECORD
+            while at <= end:
+                records.append(self._record(view[at : at + RECORD]))
+                at += RECORD
+            begun = view[at:]
+        if begun:
+            records.append(self._record(begun))
         return records
 
-    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
-        """Send all of them."""
-        self.write(b"".join(list_of_data))
+    def _record(self, data: bytes | bytearray | memoryview[Any]) -> bytes:
+        self._tls.write(data)
+        return self._outgoing.read()
 
     def can_write_eof(self) -> bool:
         """Yes."""
@@ -286,36 +307,46 @@ class Secured(asyncio.Transport):
 
     def _open(self, pieces: list[bytes]) -> Exception | None:
         """Take what is in the records that are here, and tell what is wrong with them; sets `_ended`."""
-        while not self._ended and self._give():
+        if self._ended or not self._give(_ALL):
+            return None
+        while left := self._incoming.pending:
             try:
-                piece = self._tls.read(_RECORD)
-            except ssl.SSLWantReadError:
-                continue  # a ticket, or new keys
+                piece = self._tls.read(RECORD)
+            except ssl.SSLWantReadError:  # a ticket, or new keys
+                if self._incoming.pending == left:
+                    break
+                continue
             except ssl.SSLZeroReturnError:
                 piece = b""
             except ssl.SSLError as error:
                 return error
-            if piece:
-                pieces.append(piece)
-            else:
+            if not piece:
                 self._ended = True
-                self._unread, self._at = b"", 0
+                self._unread = b""
+                self._clear()
+                break
+            pieces.append(piece)
         return None
 
-    def _give(self) -> bool:
-        """Give OpenSSL the next record that is here, if it is whole (rule 4)."""
-        data, begin = self._unread, self._at
-        end = _end_of_record(data, begin)
+    def _give(self, most: int) -> bool:
+        """Give OpenSSL the records that are here whole (rule 4); whether there are any.
+
+        Args:
+            most: how many records.
+        """
+        data, end = self._unread, 0
+        while most and (following := end_of_record(data, end)):
+            end = following
+            most -= 1
         if not end:
-            self._unread, self._at = data[begin:], 0
             return False
         self._clear()
         if end < len(data):
-            self._incoming.write(memoryview(data)[begin:end])
-            self._at = end
+            self._incoming.write(memoryview(data)[:end])
+            self._unread = data[end:]
         else:
-            self._incoming.write(memoryview(data)[begin:] if begin else data)
-            self._unread, self._at = b"", 0
+            self._incoming.write(data)
+            self._unread = b""
         return True
 
     def _clear(self) -> None:
@@ -346,30 +377,3 @@ class Secured(asyncio.Transport):
     def _break(self, error: Exception) -> None:
         self._error = self._error or error
         self.abort()
-
-
-def _buffers() -> tuple[ssl.MemoryBIO, ssl.MemoryBIO]:
-    """Where OpenSSL reads, and where it writes, in this loop."""
-    loop = asyncio.get_running_loop()
-    found = _BUFFERS.get(loop)
-    if found is None:
-        found = _BUFFERS[loop] = ssl.MemoryBIO(), ssl.MemoryBIO()
-    return found
-
-
-def _end_of_record(data: bytes, begin: int) -> int:
-    """Where the record ends that begins there; 0 where it is not whole.
-
-    What cannot be a record ends with `data`: OpenSSL says what is wrong with it.
-    """
-    here = len(data)
-    if begin == here:
-        return 0
-    if data[begin] not in _KINDS:
-        return here
-    if here - begin < _HEAD:
-        return 0
-    end = begin + _HEAD + (data[begin + 3] << 8 | data[begin + 4])
-    if end - begin > _LARGEST:
-        return here
-    return end if end <= here else 0

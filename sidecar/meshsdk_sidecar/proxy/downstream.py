@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Callable
 from math import inf
-from typing import Any, cast
+from typing import Any, Final
 
 from meshsdk.errors import CallError
+from meshsdk.wire.aio.gathered import gathered
 from meshsdk.wire.aio.watch import Watch
 from meshsdk.wire.http1.limits import RequestLimits
 from meshsdk.wire.http1.replies import answer
@@ -30,14 +30,14 @@ from meshsdk_sidecar.proxy.work import Door, Patience, Work, status_of
 
 __all__ = ["HIGH_WATER", "Downstream", "Patience", "Work"]
 
-HIGH_WATER = 256 * 1024
-LINGER = 2.0
+HIGH_WATER: Final = 256 * 1024
+LINGER: Final = 2.0
 
 # Bytes kept that nobody parses yet: behind very many requests, and of a protocol that is asked for and not agreed on.
-_HELD = 16 * 1024
+_HELD: Final = 16 * 1024
 
-_LIMITS = RequestLimits()
-_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+_LIMITS: Final = RequestLimits()
+_TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
 
 
 class Downstream(asyncio.Protocol):
@@ -191,10 +191,8 @@ class Downstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands."""
-        self.transport = cast(asyncio.Transport, transport)
-        sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family != socket.AF_UNIX:
-            prompt(sock)
+        self.transport = gathered(transport)
+        prompt(transport.get_extra_info("socket"))
         self.door.opened(self)
         self._watch.add(self, self.due())
 

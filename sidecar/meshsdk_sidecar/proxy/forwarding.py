@@ -11,7 +11,7 @@ Rule 4  However it ends, the exchange hears of it once, the client's connection 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from meshsdk.core.attempt import Attempt, Retry
 from meshsdk.core.model import Failure, Phase
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["REPLAY", "Forwarding"]
 
-REPLAY = 64 * 1024
+REPLAY: Final = 64 * 1024
 
 
 class Forwarding(Receiver):
@@ -129,8 +129,7 @@ class Forwarding(Receiver):
             max_connections=limit,
         )
         pool = self._pools.pool(attempt.endpoint, limit, cluster.service)
-        connection = pool.take(attempt.started)
-        if connection is not None:
+        if (connection := pool.take(attempt.started)) is not None:
             self.connected(connection)
         else:
             self._turn = Turn(self, self._bounds)
@@ -226,10 +225,12 @@ class Forwarding(Receiver):
         if self._tunnel is not None:
             self._tunnel.abort()
             return
-        if self._turn is not None:
-            self._turn.leave()
-        if self._connection is not None and self._connection.carries(self):
-            self._connection.abandon()
+        turn, self._turn = self._turn, None
+        connection, self._connection = self._connection, None  # both know us: circles, with the reply in them
+        if turn is not None:
+            turn.leave()
+        if connection is not None and connection.carries(self):
+            connection.abandon()
         if self._pause is not None:
             self._pause.cancel()
             self._exchange.give_up()
@@ -318,7 +319,7 @@ class Forwarding(Receiver):
             elif asked.method == b"HEAD" or not pieces:
                 down.transport.write(head.data)
             else:
-                down.transport.write(b"".join((head.data, *pieces)))
+                down.transport.writelines((head.data, *pieces))
             self._finish()
             return
         down.transport.write(head.data)
@@ -376,13 +377,12 @@ class Forwarding(Receiver):
 
     def _upgrade(self, connection: Connection) -> None:
         """The instance agreed to speak something else (RFC 9110, 7.8): from here on it is bytes."""
-        down = self._down
         self._relaying = True
         head = reply_head(self, self._asked, keep=True)
         protocol = next((value for name, value in self.headers if name.lower() == b"upgrade"), self._asked.upgrade)
         lines = head.data[:-2] + b"Connection: Upgrade\r\nUpgrade: %b\r\n\r\n" % protocol
         self._tunnel = Joined(
-            down,
+            self._down,
             connection.transport,
             self._exchange,
             self._attempt,

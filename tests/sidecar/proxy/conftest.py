@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from meshsdk.wire.aio.gathered import gather
 from tests.sidecar.proxy.rig import Rig
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Every test of this folder runs on both loops, but for those that are marked for one."""
-    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    """Every test of this folder runs on both loops, gathering as a sidecar does, but for those marked for one."""
+    return {"asyncio": lambda: gather(asyncio.new_event_loop()), "uvloop": lambda: gather(uvloop.new_event_loop())}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

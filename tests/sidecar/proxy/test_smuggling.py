@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvloop
 from hypothesis import HealthCheck, given, settings
 
 from meshsdk.wire.http1 import Asked, Refused, RequestReader
+from meshsdk_sidecar.loops import new_loop
 from tests.sidecar.proxy.ends import Cut, Message, Peer, ok, read_body, read_head
 from tests.sidecar.proxy.rig import Rig
 from tests.sidecar.smuggling.corpus import SHAPES, Shape
@@ -77,7 +77,7 @@ class Proxy:
 
     def __init__(self, folder: Path, both: list[Witness]) -> None:
         self.witnesses = both
-        self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        self._runner = asyncio.Runner(loop_factory=new_loop)
         self.recorder = Recorder()
         self.rig = self._runner.run(Rig(self.recorder.script).open())
 
