@@ -43,7 +43,7 @@ test-compiled: .cache/compiled/stamp .cache/consul/usr/bin/consul $(SERVERS) $(C
 	  tests/core tests/wire tests/client tests/conformance tests/server tests/telemetry tests/sidecar tests/integration $(PYTEST)
 
 # The sidecar is measured compiled, as its image is built.
-bench: .venv/bench.stamp .cache/compiled/stamp .cache/consul/usr/bin/consul $(SERVERS) .cache/haproxy/haproxy
+bench: .venv/bench.stamp .cache/compiled/stamp .cache/consul/usr/bin/consul $(SERVERS) .cache/haproxy/haproxy .cache/python/python
 	$(BIN)/python benchmarks/client.py
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/propagation.py
@@ -92,6 +92,9 @@ clean:
 
 .cache/haproxy/haproxy:
 	scripts/install-haproxy
+
+.cache/python/python:
+	scripts/install-python
 
 .cache/java/java:
 	scripts/install-java

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -25,7 +26,7 @@ from pathlib import Path
 
 from benchmarks.load import Load, build_paced, full, paced
 from benchmarks.processes import usage
-from benchmarks.ways import CONTESTANTS, PAIR, SINGLE, TARGETS, Way, compiled, ground, ways
+from benchmarks.ways import CONTESTANTS, PAIR, SINGLE, TARGETS, Way, compiled, ground, interpreter, ways
 
 LEAST_RATE = {SINGLE: 1.0, PAIR: 1.2}  # times Envoy's, with so many connections:
 JUDGED = 32
@@ -210,7 +211,7 @@ def run(lines: Sequence[Line], seconds: int, rounds: int) -> bool:
         program = build_paced(there.folder) if any(line.half for line in lines) else Path()
         started = ways(stack, there, hops)
         load_average = os.getloadavg()[0]
-        print("ours:", "compiled" if compiled() else "in Python, not compiled (`make compiled` does)")
+        print("ours:", "compiled," if compiled() else "in Python, not compiled (`make compiled` does),", runtime())
         print(f"{rounds} rounds of blocks of {seconds} s; load average {load_average:.1f}; memory before:", end=" ")
         print(", ".join(f"{way.name} {way.hop} {way.idle:.1f} MiB" for way in started), flush=True)
         for line in lines:
@@ -221,6 +222,13 @@ def run(lines: Sequence[Line], seconds: int, rounds: int) -> bool:
     found = list(verdicts(list(measured.values())))
     print("\nbars", *found, *quiet(list(measured.values())), sep="\n")
     return all(verdict.held for verdict in found)
+
+
+def runtime() -> str:
+    """What the sidecars run on."""
+    words = [str(interpreter()), "-c", "import platform, ssl; print(platform.python_version(), ssl.OPENSSL_VERSION)"]
+    version, openssl = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip().split(" ", 1)
+    return f"on {interpreter()}, Python {version} with {openssl}"
 
 
 def main() -> int:

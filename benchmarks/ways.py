@@ -11,6 +11,7 @@ import http.client
 import os
 import signal
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,6 +42,7 @@ __all__ = [
     "compiled",
     "ground",
     "inbound",
+    "interpreter",
     "nginx",
     "start",
     "ways",
@@ -50,7 +52,13 @@ SINGLE, PAIR = "single hop", "mTLS pair"
 CONTESTANTS = {SINGLE: ("ours", "Envoy", "haproxy"), PAIR: ("ours", "Envoy")}
 TARGETS = {"/1k": 1024, "/64k": 64 * 1024}
 
+ROOT = CACHE.parent
 COMPILED = CACHE / "compiled"
+
+# What the sidecar's image has (sidecar/deploy/Dockerfile): an interpreter that was built with profiles, the OpenSSL of
+# its Debian, AES-128 first (docs/decisions/0022).
+_INTERPRETER = CACHE / "python" / "python"
+_OPENSSL = ROOT / "sidecar" / "deploy" / "openssl.cnf"
 
 _SETTLE = 0.7  # seconds after the start until memory is what an idle proxy takes
 
@@ -117,14 +125,20 @@ class Ground:
         settings = {"STATE_DIR": self.folder / f"{name}-state", "RUNTIME_DIR": self.folder / f"{name}-run"}
         unset = [f"--unset={key}" for key in os.environ if key.startswith(("MESH_", "CONSUL_"))]
         given = [f"MESH_{key}={value}" for key, value in settings.items()]
-        if compiled():
-            given.append(f"PYTHONPATH={COMPILED}")
-        return ["env", *unset, *given, sys.executable, "-m", "meshsdk.cli", "sidecar", "-c", str(file)]
+        ours = [COMPILED] if compiled() else [ROOT, ROOT / "registry", ROOT / "sidecar"]
+        path = ":".join(map(str, [*ours, sysconfig.get_path("purelib")]))
+        given += [f"PYTHONPATH={path}", f"OPENSSL_CONF={_OPENSSL}"]
+        return ["env", *unset, *given, str(interpreter()), "-m", "meshsdk.cli", "sidecar", "-c", str(file)]
 
 
 def compiled() -> bool:
     """Whether the sidecars run the compiled modules, as `make compiled` leaves them."""
     return (COMPILED / "meshsdk").is_dir()
+
+
+def interpreter() -> Path:
+    """What runs the sidecars: that of `scripts/install-python`, else the one that runs this."""
+    return _INTERPRETER if _INTERPRETER.exists() else Path(sys.executable)
 
 
 def nginx(folder: Path, port: int) -> Started:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from tests.sidecar.gateway.issuing import Issuer
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "sidecar" / "deploy"
-IMAGE = "python:3.11-slim"
+IMAGE = "python:3.11-slim-trixie"
 
 
 def text(name: str) -> str:
@@ -308,3 +310,53 @@ def test_the_readme_names_every_file():
     assert {*re.findall(r"`([\w@.-]+)`", text("README.md"))} >= {
         each.name for each in DEPLOY.iterdir() if each.name != "README.md"
     }
+
+
+# --- the order of ciphers -----------------------------------------------------------------------------
+
+UPSTREAM = """
+openssl_conf = openssl_init
+[openssl_init]
+providers = provider_sect
+[provider_sect]
+default = default_sect
+[default_sect]
+activate = 1
+"""
+SECURE = """
+openssl_conf = policy
+[policy]
+ssl_conf = policy_tls
+[policy_tls]
+system_default = policy_default
+[policy_default]
+Ciphersuites = TLS_AES_256_GCM_SHA384
+"""
+
+
+@pytest.mark.parametrize(
+    ("theirs", "first"),
+    [
+        (None, "TLS_AES_128_GCM_SHA256"),
+        ("", "TLS_AES_128_GCM_SHA256"),
+        (UPSTREAM, "TLS_AES_128_GCM_SHA256"),
+        (SECURE, "TLS_AES_256_GCM_SHA384"),
+    ],
+    ids=["no file", "an empty one", "OpenSSL's own", "one that decides"],
+)
+def test_aes_128_comes_first_unless_the_system_says_otherwise(tmp_path, theirs, first):
+    system, ours = tmp_path / "system.cnf", tmp_path / "ours.cnf"
+    if theirs is not None:
+        system.write_text(theirs)
+    assert "/etc/ssl/openssl.cnf" in text("openssl.cnf")
+    ours.write_text(text("openssl.cnf").replace("/etc/ssl/openssl.cnf", str(system)))
+    program = "import ssl; print(ssl.create_default_context().get_ciphers()[0]['name'])"
+    environment = {**os.environ, "OPENSSL_CONF": str(ours)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == first
+
+
+def test_the_image_is_told_of_it():
+    image = text("Dockerfile")
+    assert "COPY sidecar/deploy/openssl.cnf /opt/meshsdk/openssl.cnf" in image
+    assert "OPENSSL_CONF=/opt/meshsdk/openssl.cnf" in image
