@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
@@ -21,11 +21,11 @@ __all__ = ["Outgoing", "facts", "with_trace"]
 Headers = Sequence[tuple[bytes, bytes]]
 
 # RFC 9110, 9.2.2.
-_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+_IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
 # The mesh speaks for itself in these: a caller's own would tell the instance a deadline that is not kept.
-_OURS = frozenset({b"x-envoy-expected-rq-timeout-ms", b"x-envoy-attempt-count"})
-_LENGTHS_OF_OURS = frozenset(map(len, _OURS))
+_OURS: Final = frozenset({b"x-envoy-expected-rq-timeout-ms", b"x-envoy-attempt-count"})
+_LENGTHS_OF_OURS: Final = frozenset(map(len, _OURS))
 _name = itemgetter(0)
 
 
@@ -119,7 +119,7 @@ def with_trace(headers: list[tuple[bytes, bytes]], trace: Headers) -> list[tuple
 
 
 _UNBOUNDED = (math.inf, math.inf, math.inf, math.inf)
-_NONE_GIVEN = {"connect": None, "read": None, "write": None, "pool": None}
+_NONE_GIVEN: Final = {"connect": None, "read": None, "write": None, "pool": None}
 
 
 def _waits(given: Mapping[str, Any] | None) -> tuple[float, float, float, float]:

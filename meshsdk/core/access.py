@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Final, Literal
 
 from meshsdk.core.paths import Paths
 from meshsdk.core.request import Header, Request, callers
@@ -26,10 +26,10 @@ from meshsdk.core.value import Value
 
 __all__ = ["SOURCE", "Access", "Action", "Decision", "Rule", "check_source", "narrow"]
 
-_NAME = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # a DNS label, as MESH_SERVICE and `from:` are
-_ID = r"spiffe://[a-z0-9._-]{1,255}(/(?!\.{1,2}(/|$))[A-Za-z0-9._-]+)*(/\*)?"
+_NAME: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # a DNS label, as MESH_SERVICE and `from:` are
+_ID: Final = r"spiffe://[a-z0-9._-]{1,255}(/(?!\.{1,2}(/|$))[A-Za-z0-9._-]+)*(/\*)?"
 
-SOURCE = re.compile(rf"{_NAME}|{_ID}|\*")
+SOURCE: Final = re.compile(rf"{_NAME}|{_ID}|\*")
 """What `Rule.sources` may hold; ANONYMOUS has the form of a service's name."""
 
 Action = Literal["allow", "deny"]
@@ -124,10 +124,11 @@ class _Match:
         return not self._headers or request.possibly(self._headers)
 
 
-_ARTICLE = {"allow": "an allow", "deny": "a deny"}
-_NO_PATH = Paths()
-_NO_METHOD = ("",)  # as those of an allow rule that matches nothing
-_MOST_CALLERS = 4096  # times methods: as many as a mesh has instances calling; whoever makes up methods costs no memory
+_ARTICLE: Final = {"allow": "an allow", "deny": "a deny"}
+_NO_PATH: Final = Paths()
+_NO_METHOD: Final = ("",)  # as those of an allow rule that matches nothing
+# Times methods: as many as a mesh has instances calling; whoever makes up methods costs no memory.
+_MOST_CALLERS: Final = 4096
 
 _Concern = tuple[tuple[_Match, ...], tuple[_Match, ...], bool]
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 __all__ = ["MOST_STATES", "Choice", "One", "Part", "Ranges", "Repeat", "Row", "States"]
 
-MOST_STATES = 256
+MOST_STATES: Final = 256
 
 Ranges = tuple[tuple[int, int], ...]
 """Characters, as the first and the last code of each run of them."""

@@ -11,10 +11,12 @@ Rule 2: neither the deposits nor the reserve can go below zero; what a withdrawa
 
 from __future__ import annotations
 
+from typing import Final
+
 __all__ = ["RetryBudget"]
 
-_RETRY = 1_000_000
-_SLOTS = 10
+_RETRY: Final = 1_000_000
+_SLOTS: Final = 10
 
 
 class RetryBudget:

@@ -7,6 +7,7 @@ Rule 2: what cannot be read is a ValueError; whoever serves the request decides 
 from __future__ import annotations
 
 import re
+from typing import Final
 
 __all__ = [
     "EXPECTED_TIMEOUT",
@@ -17,14 +18,13 @@ __all__ = [
     "parse_grpc_timeout",
 ]
 
-EXPECTED_TIMEOUT = b"x-envoy-expected-rq-timeout-ms"
-GRPC_TIMEOUT = b"grpc-timeout"
+EXPECTED_TIMEOUT: Final = b"x-envoy-expected-rq-timeout-ms"
+GRPC_TIMEOUT: Final = b"grpc-timeout"
 
-_MILLISECONDS = re.compile(r"[0-9]{1,15}", re.ASCII)
-_GRPC = re.compile(
-    r"([0-9]{1,8})([HMSmun])", re.ASCII
-)  # "TimeoutValue: positive integer as ASCII string of at most 8 digits"
-_UNITS = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "S": 1.0, "M": 60.0, "H": 3600.0}
+_MILLISECONDS: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
+# gRPC over HTTP/2: a positive whole number of at most eight digits, and a unit.
+_GRPC: Final = re.compile(r"([0-9]{1,8})([HMSmun])", re.ASCII)
+_UNITS: Final = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "S": 1.0, "M": 60.0, "H": 3600.0}
 
 
 def envoy_timeout(seconds: float) -> bytes:

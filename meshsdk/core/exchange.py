@@ -19,6 +19,7 @@ nearly all do, has no event of its own: `CallEnded` says what came of it.
 
 from __future__ import annotations
 
+import typing
 from functools import lru_cache
 from math import inf
 
@@ -35,16 +36,16 @@ from meshsdk.errors import CallError, DeadlineExceeded
 
 __all__ = ["Attempt", "Exchange", "Final", "Retry"]
 
-ATTEMPT_COUNT = b"x-envoy-attempt-count"
+ATTEMPT_COUNT: typing.Final = b"x-envoy-attempt-count"
 
 # A server may ask for any pause; where no deadline bounds it, this does (Envoy's cap for Retry-After, in seconds).
-LONGEST_RETRY_AFTER = 300.0
+LONGEST_RETRY_AFTER: typing.Final = 300.0
 
 # Timers and clocks round: within this much of the caller's deadline, seconds, a timeout is the caller's.
-SLACK = 0.002
+SLACK: typing.Final = 0.002
 
-_ANSWERED = Final("answered")
-_CLASSES = {1: "1xx", 2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx"}
+_ANSWERED: typing.Final = Final("answered")
+_CLASSES: typing.Final = {1: "1xx", 2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx"}
 
 
 class Exchange:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Final
 
 from meshsdk.core.value import Value
 
 __all__ = ["TLS_META", "Call", "Endpoint", "Failure", "Phase", "Snapshot", "TransportFailure"]
 
-TLS_META = "mesh-tls"
+TLS_META: Final = "mesh-tls"
 """In an instance's meta: its port takes mutual TLS, besides clear text (`permissive`) or only (`strict`)."""
 
 

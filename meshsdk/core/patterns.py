@@ -16,24 +16,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from meshsdk.core.automaton import Choice, One, Part, Ranges, Repeat, Row, States
 
 __all__ = ["MAX_TEXT", "Pattern"]
 
-MAX_TEXT = 2048
+MAX_TEXT: Final = 2048
 """Characters of the longest text that is looked at."""
 
-_MOST_CHARACTERS = 512
-_DEEPEST = 20
-_MOST_KEPT = 4096  # steps between sets of states
+_MOST_CHARACTERS: Final = 512
+_DEEPEST: Final = 20
+_MOST_KEPT: Final = 4096  # steps between sets of states
 
-_END = 0x10FFFF
-_COUNT = re.compile(r"\{([0-9]{1,4})(?:(,)([0-9]{1,4})?)?\}")
-_HEX = re.compile(r"x(?:([0-9A-Fa-f]{2})|\{([0-9A-Fa-f]{1,6})\})")
-_GROUP = re.compile(r"\((?:\?(?::|P?<[A-Za-z_][A-Za-z0-9_]*>))?")
-_CONTROLS = {"t": "\t", "n": "\n", "r": "\r", "f": "\f", "v": "\v", "a": "\a"}
+_END: Final = 0x10FFFF
+_COUNT: Final = re.compile(r"\{([0-9]{1,4})(?:(,)([0-9]{1,4})?)?\}")
+_HEX: Final = re.compile(r"x(?:([0-9A-Fa-f]{2})|\{([0-9A-Fa-f]{1,6})\})")
+_GROUP: Final = re.compile(r"\((?:\?(?::|P?<[A-Za-z_][A-Za-z0-9_]*>))?")
+_CONTROLS: Final = {"t": "\t", "n": "\n", "r": "\r", "f": "\f", "v": "\v", "a": "\a"}
 _KINDS: dict[str, Ranges] = {
     "d": ((48, 57),),
     "w": ((48, 57), (65, 90), (95, 95), (97, 122)),

@@ -5,20 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from meshsdk.core.paths import Paths, joined, read
 from meshsdk.core.value import Value
 
 __all__ = ["ANONYMOUS", "ANYONE", "Condition", "Header", "Request", "callers", "service"]
 
-ANYONE = "*"
+ANYONE: Final = "*"
 """As a source: every caller with a verified identity."""
 
-ANONYMOUS = "anonymous"
+ANONYMOUS: Final = "anonymous"
 """As a source: callers without a verified identity. A service of that name is written as its SPIFFE id."""
 
-_SERVICE = re.compile(r"spiffe://([^/]+)/ns/default/dc/[^/]+/svc/([^/]+)")
+_SERVICE: Final = re.compile(r"spiffe://([^/]+)/ns/default/dc/[^/]+/svc/([^/]+)")
 
 
 class Condition(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import tenacity
 
@@ -15,7 +16,7 @@ __all__ = ["Strategy", "Tried"]
 Wait = Callable[[tenacity.RetryCallState], float]
 Stop = Callable[[tenacity.RetryCallState], bool]
 
-_RETRYING = tenacity.Retrying()  # tenacity wants an owner for its state; nothing is ever run by it
+_RETRYING: Final = tenacity.Retrying()  # tenacity wants an owner for its state; nothing is ever run by it
 
 
 @dataclass(slots=True)

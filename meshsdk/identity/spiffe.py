@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Final
 
 from meshsdk.core.value import Value
 
 __all__ = ["SpiffeId"]
 
-MAX_BYTES = 2048
+MAX_BYTES: Final = 2048
 
-_TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}")
-_SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
-_SERVICE = re.compile(r"/ns/([^/]+)/dc/([^/]+)/svc/([^/]+)")
+_TRUST_DOMAIN: Final = re.compile(r"[a-z0-9._-]{1,255}")
+_SEGMENT: Final = re.compile(r"[A-Za-z0-9._-]+")
+_SERVICE: Final = re.compile(r"/ns/([^/]+)/dc/([^/]+)/svc/([^/]+)")
 
 
 @dataclass(frozen=True, slots=True)

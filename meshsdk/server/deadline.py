@@ -11,16 +11,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 __all__ = ["ENVOY_HEADER", "GRPC_HEADER", "Timeout", "read_timeout"]
 
-ENVOY_HEADER = b"x-envoy-expected-rq-timeout-ms"
-GRPC_HEADER = b"grpc-timeout"
+ENVOY_HEADER: Final = b"x-envoy-expected-rq-timeout-ms"
+GRPC_HEADER: Final = b"grpc-timeout"
 
 # Ten digits of milliseconds are 115 days: longer is not a timeout but a mistake.
-_ENVOY = re.compile(rb"[0-9]{1,10}")
-_GRPC = re.compile(rb"([0-9]{1,8})([HMSmun])")
-_UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+_DIGITS: Final = 10
+_GRPC: Final = re.compile(rb"([0-9]{1,8})([HMSmun])")
+_UNITS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 
 
 @dataclass(slots=True, init=False)
@@ -60,8 +61,8 @@ def read_timeout(values: Iterable[tuple[bytes, bytes]]) -> Timeout:
 
 
 def _milliseconds(value: bytes) -> float | None:
-    match = _ENVOY.fullmatch(value.strip())
-    return int(match[0]) / 1000 if match else None
+    digits = value.strip()
+    return int(digits) / 1000 if digits.isdigit() and len(digits) <= _DIGITS else None
 
 
 def _grpc(value: bytes) -> float | None:

@@ -8,12 +8,13 @@ Rule 2  It is set only where the settings ask for it, and only from the identity
 from __future__ import annotations
 
 from itertools import product
+from typing import Final
 
 __all__ = ["SPELLINGS", "XFCC", "element"]
 
-XFCC = b"x-forwarded-client-cert"
+XFCC: Final = b"x-forwarded-client-cert"
 
-SPELLINGS = frozenset(b"x%bforwarded%bclient%bcert" % between for between in product((b"-", b"_"), repeat=3))
+SPELLINGS: Final = frozenset(b"x%bforwarded%bclient%bcert" % between for between in product((b"-", b"_"), repeat=3))
 """What is dropped, in small letters."""
 
 

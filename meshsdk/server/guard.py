@@ -13,7 +13,7 @@ Rule 5  The end user's token comes last (`claims`): whom the rules refuse costs 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 from meshsdk.core.access import Access, Decision
@@ -25,15 +25,15 @@ from meshsdk.tokens.keeper import Tokens
 
 __all__ = ["CONNECTION", "STRICT", "Guard", "Intentions"]
 
-STRICT = "tls.mode"
+STRICT: Final = "tls.mode"
 """What logs call the rule that refuses callers without a verified identity."""
 
-CONNECTION = "TCP"
+CONNECTION: Final = "TCP"
 """What stands in a method's place where a connection is judged, or told of, whose requests nobody reads."""
 
 Headers = Sequence[tuple[bytes, bytes]]
 
-_NO_IDENTITY = Decision(False, STRICT, "the service takes callers with a verified identity only")
+_NO_IDENTITY: Final = Decision(False, STRICT, "the service takes callers with a verified identity only")
 
 
 class Intentions(Protocol):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from typing import Final
 
 from meshsdk.core.access import Decision
 from meshsdk.core.tokens import BadToken
@@ -35,8 +36,8 @@ Headers = Sequence[tuple[bytes, bytes]]
 Page = Callable[[], "Answer | Future[Answer]"]
 RequestSink = Callable[[RequestStarted | RequestEnded], None]
 
-_TIMEOUT_HEADERS = frozenset((ENVOY_HEADER, GRPC_HEADER))
-_READ = _TIMEOUT_HEADERS | SPELLINGS
+_TIMEOUT_HEADERS: Final = frozenset((ENVOY_HEADER, GRPC_HEADER))
+_READ: Final = _TIMEOUT_HEADERS | SPELLINGS
 
 
 class ServedRequest:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ssl
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from meshsdk.identity.peer import socket_peer
 from meshsdk.identity.spiffe import SpiffeId
 
 __all__ = ["PEER", "Verified", "verified"]
 
-PEER = "meshsdk.peer"
+PEER: Final = "meshsdk.peer"
 """The extension of ASGI under which our own protocol leaves who calls: nothing is parsed for each request."""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+from typing import Final
 
 from meshsdk.core.events import CallEnded
 from meshsdk.telemetry.propagate import parse_traceparent
@@ -19,8 +20,8 @@ __all__ = ["AccessLog", "is_failure"]
 
 Fact = str | int | float | None
 
-_PLAIN = re.compile(r"[\x21\x23-\x3c\x3e-\x5b\x5d-\x7e]+")
-_ESCAPES = {'"': r"\"", "\\": r"\\"}
+_PLAIN: Final = re.compile(r"[\x21\x23-\x3c\x3e-\x5b\x5d-\x7e]+")
+_ESCAPES: Final = {'"': r"\"", "\\": r"\\"}
 
 
 def is_failure(status: int | None, flag: str) -> bool:

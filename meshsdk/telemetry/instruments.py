@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 __all__ = [
     "DURATION_BOUNDS",
@@ -26,9 +26,9 @@ __all__ = [
 
 Labels = tuple[str, ...]
 
-SERIES = 1000  # per metric; the OpenTelemetry SDK stops at 2,000, and ours are read by people
-OTHER = "other"
-LABEL_LENGTH = 120  # a longer value is cut: routes and names of services are far shorter
+SERIES: Final = 1000  # per metric; the OpenTelemetry SDK stops at 2,000, and ours are read by people
+OTHER: Final = "other"
+LABEL_LENGTH: Final = 120  # a longer value is cut: routes and names of services are far shorter
 
 # The HTTP conventions of OpenTelemetry advise these bounds for both durations, in seconds.
 DURATION_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)

@@ -12,7 +12,7 @@ Rule 4  A span is ended once, by whoever began it; a second end does nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from opentelemetry import trace
 
@@ -144,7 +144,7 @@ class Tracing:
         return self._tracer
 
 
-_HIDDEN = object()
+_HIDDEN: Final = object()
 
 
 def _tracer_of(provider: TracerProvider) -> Tracer | None:

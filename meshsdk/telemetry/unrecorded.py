@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from meshsdk.telemetry.propagate import TraceContext, extract
 
@@ -76,5 +77,5 @@ class UnrecordedRequest:
         """Nothing was begun."""
 
 
-NO_CALL = UnrecordedCall(())
-NO_REQUEST = UnrecordedRequest(())
+NO_CALL: Final = UnrecordedCall(())
+NO_REQUEST: Final = UnrecordedRequest(())

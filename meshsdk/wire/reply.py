@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from meshsdk.wire.receiver import Receiver
 from meshsdk.wire.retry_after import retry_after
@@ -10,9 +10,9 @@ from meshsdk.wire.retry_after import retry_after
 __all__ = ["DISCARD_BYTES", "BaseReply"]
 
 # What is left of a body nobody wants is read, to keep the connection, up to so many bytes.
-DISCARD_BYTES = 64 * 1024
+DISCARD_BYTES: Final = 64 * 1024
 
-_VERSIONS = {"1.1": b"HTTP/1.1", "1.0": b"HTTP/1.0"}
+_VERSIONS: Final = {"1.1": b"HTTP/1.1", "1.0": b"HTTP/1.0"}
 
 
 class BaseReply(Receiver):

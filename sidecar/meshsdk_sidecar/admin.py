@@ -17,7 +17,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
 
 from meshsdk.telemetry.prometheus import CONTENT_TYPE, expose
@@ -37,16 +37,16 @@ __all__ = ["Admin", "Answered", "Pages"]
 
 log = logging.getLogger("meshsdk.sidecar")
 
-MOST = 4096
+MOST: Final = 4096
 """Bytes of a body that is read; none of these pages needs more than a word."""
 
-CROWD = 100
+CROWD: Final = 100
 """Connections to one `Admin`; where there are more the oldest goes, so that whoever asks is answered, however many hold
 on. The limit of what is carried is not that of pages: an operator has to see a proxy that is full."""
 
-_PATIENCE = Patience(head=10.0, idle=60.0, body=10.0)
+_PATIENCE: Final = Patience(head=10.0, idle=60.0, body=10.0)
 
-JSON = "application/json"
+JSON: Final = "application/json"
 
 
 @dataclass(frozen=True, slots=True)

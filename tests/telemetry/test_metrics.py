@@ -272,7 +272,7 @@ def test_a_forked_child_starts_from_zero_even_if_somebody_was_booking():
     fork = multiprocessing.get_context("fork")
     answer = fork.SimpleQueue()
     child = fork.Process(target=_count_in_child, args=(metrics, answer))
-    with metrics._booking:
+    with metrics._counts._booking:
         child.start()
     child.join(20)
     assert child.exitcode == 0

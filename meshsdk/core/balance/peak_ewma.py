@@ -19,19 +19,20 @@ Rule 5. Instead, failures count. The share of failures moves by a tenth per outc
 from __future__ import annotations
 
 from math import exp
+from typing import Final
 
 from meshsdk.core.balance.p2c import PowerOfTwoChoices
 from meshsdk.core.state import EndpointState
 
 __all__ = ["DEFAULT_RTT", "TAU", "PeakEwma"]
 
-TAU = 10.0  # seconds in which an estimate fades to 37 %
-DEFAULT_RTT = 0.030  # seconds; what an endpoint is credited with whose first outcome is a fast failure (Linkerd)
-UNSEEN = 1e9  # seconds; above any estimate
-FLOOR = 1e-6  # seconds; after hours of silence estimates fade to 0, and then load alone must still count
-STEP = 0.1  # what one outcome moves the share of failures
-NEGLIGIBLE = 0.01  # share of failures below which the factor, at most 1.03, is not worth its time
-MOST_FAULTS = 0.99  # bounds the factor at 1e6
+TAU: Final = 10.0  # seconds in which an estimate fades to 37 %
+DEFAULT_RTT: Final = 0.030  # seconds; what an endpoint is credited with whose first outcome is a fast failure (Linkerd)
+UNSEEN: Final = 1e9  # seconds; above any estimate
+FLOOR: Final = 1e-6  # seconds; after hours of silence estimates fade to 0, and then load alone must still count
+STEP: Final = 0.1  # what one outcome moves the share of failures
+NEGLIGIBLE: Final = 0.01  # share of failures below which the factor, at most 1.03, is not worth its time
+MOST_FAULTS: Final = 0.99  # bounds the factor at 1e6
 
 
 class PeakEwma(PowerOfTwoChoices):

@@ -6,7 +6,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 from meshsdk.core.model import Endpoint
 from meshsdk.wire.aio.tls import Secured
@@ -16,10 +16,10 @@ from meshsdk.wire.sockets import check_port, literal_address
 __all__ = ["Dialled", "dial"]
 
 # RFC 8305, 5: a second address is tried while the first has not answered for so long.
-_STAGGER = 0.25
+_STAGGER: Final = 0.25
 
 # Until the next try at a unix socket with a full backlog, in seconds: a server that keeps up accepts in less.
-_AGAIN = 0.005
+_AGAIN: Final = 0.005
 
 
 class Dialled(Protocol):

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 from collections import deque
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from meshsdk.core.model import Endpoint, Failure, Phase
 from meshsdk.wire.aio.connection import Connection, Owner
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Pool", "Waiter"]
 
 # After how long a pool that nobody used is forgotten, in seconds.
-_FORGET_AFTER = 60.0
+_FORGET_AFTER: Final = 60.0
 
 
 class Waiter:

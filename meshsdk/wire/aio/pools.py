@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine
-from typing import Any
+from typing import Any, Final
 
 from meshsdk.core.model import Endpoint
 from meshsdk.wire.aio.pool import Pool
@@ -16,7 +16,7 @@ from meshsdk.wire.security import Secure
 __all__ = ["Pools"]
 
 # How often idle connections are looked through, in seconds.
-_SWEEP_EVERY = 1.0
+_SWEEP_EVERY: Final = 1.0
 
 
 class Pools:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
 from meshsdk.core.model import Failure, TransportFailure
 from meshsdk.wire.aio.connection import HIGH_WATER, Connection
@@ -14,7 +14,7 @@ from meshsdk.wire.reply import DISCARD_BYTES, BaseReply
 __all__ = ["AsyncioReply"]
 
 # Seconds that what is left of a body nobody wants has to come.
-_DISCARD_SECONDS = 1.0
+_DISCARD_SECONDS: Final = 1.0
 
 
 class AsyncioReply(BaseReply):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from meshsdk.wire.aio.connection import Connection
 
 __all__ = ["DuplexStream", "StreamInfo"]
 
-_HIGH_WATER = 64 * 1024
-_NAMES = {"client_addr": "sockname", "server_addr": "peername"}  # httpx's names, asyncio's names
+_HIGH_WATER: Final = 64 * 1024
+_NAMES: Final = {"client_addr": "sockname", "server_addr": "peername"}  # httpx's names, asyncio's names
 
 
 class StreamInfo:

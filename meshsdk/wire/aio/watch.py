@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from math import inf
-from typing import Protocol
+from typing import Final, Protocol
 
 __all__ = ["Timed", "Watch"]
 
 # uvloop's timers count whole milliseconds.
-_GRAIN = 0.001
+_GRAIN: Final = 0.001
 
 
 class Timed(Protocol):

@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Callable, Iterable
 from math import ceil, inf
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from meshsdk.core.model import Endpoint, Failure, Phase, TransportFailure
 from meshsdk.wire.blocking.dial import dial, peer_of, tls_of
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 __all__ = ["BlockingConnection"]
 
 # Large enough that a stream is read in few calls, small enough not to be mapped and unmapped anew by malloc.
-_READ = 64 * 1024
+_READ: Final = 64 * 1024
 
-_WANTS = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_WANTS: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class BlockingConnection:

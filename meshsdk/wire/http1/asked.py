@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Final
 
 from meshsdk.wire.http1.body import Framing
 from meshsdk.wire.http1.fields import TOKEN
@@ -22,15 +23,24 @@ from meshsdk.wire.http1.targets import known as _hosts
 
 __all__ = ["Asked", "understand"]
 
-_PROTOCOL = re.compile(TOKEN.pattern + rb"(?:/" + TOKEN.pattern + rb")?")
-_DIGITS = 19
-_LARGEST = 2**63 - 1  # so many digits; what nginx counts to; others count in doubles and stop sooner
+_PROTOCOL: Final = re.compile(TOKEN.pattern + rb"(?:/" + TOKEN.pattern + rb")?")
+_DIGITS: Final = 19
+_LARGEST: Final = 2**63 - 1  # so many digits; what nginx counts to; others count in doubles and stop sooner
 
-_PERCENT, _DOT, _SLASH = b"%./"  # a number is found in bytes in a quarter of the time
-_WITH_BODY = (b"POST", b"PUT", b"PATCH")
-_WITHOUT_BODY = (b"CONNECT", b"TRACE")
-_PLAIN, _HOST, _LENGTH, _CODING, _CONNECTION, _EXPECT, _UPGRADE = range(7)
-_SPECIAL = {
+# A number is found in bytes in a quarter of the time.
+_PERCENT: Final = 0x25
+_DOT: Final = 0x2E
+_SLASH: Final = 0x2F
+_WITH_BODY: Final = (b"POST", b"PUT", b"PATCH")
+_WITHOUT_BODY: Final = (b"CONNECT", b"TRACE")
+_PLAIN: Final = 0
+_HOST: Final = 1
+_LENGTH: Final = 2
+_CODING: Final = 3
+_CONNECTION: Final = 4
+_EXPECT: Final = 5
+_UPGRADE: Final = 6
+_SPECIAL: Final = {
     b"host": _HOST,
     b"content-length": _LENGTH,
     b"transfer-encoding": _CODING,
@@ -40,17 +50,18 @@ _SPECIAL = {
 }
 
 # Meant for the last recipient, or for us: not to be named by `Connection`, nor written with underscores.
-_END_TO_END = frozenset(_SPECIAL.keys() - {b"connection", b"upgrade"}) | {
+_END_TO_END: Final = frozenset(_SPECIAL.keys() - {b"connection", b"upgrade"}) | {
     b"authorization", b"baggage", b"cache-control", b"content-encoding", b"content-type", b"cookie", b"date",
     b"forwarded", b"grpc-timeout", b"idempotency-key", b"origin", b"range", b"traceparent", b"tracestate",
     b"true-client-ip", b"via", b"x-real-ip", b"x-request-id",
 }  # fmt: skip
-_PREFIXES = (b"x-forwarded-", b"x-envoy-")
+_PREFIXES: Final = (b"x-forwarded-", b"x-envoy-")
 
 
 # What each name seen before means to us; begun anew when there are many, as they come from outside.
 _kinds: dict[bytes, int] = {}
-_REMEMBERED, _MEMORABLE = 500, 40
+_REMEMBERED: Final = 500
+_MEMORABLE: Final = 40
 
 
 class Asked:

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["CONTINUE_WITHIN", "BodyWriter", "Framing"]
 
 # Seconds that a body waits for `100 Continue` before it is sent anyway (RFC 9110, 10.1.1 leaves it open; as curl does).
-CONTINUE_WITHIN = 1.0
+CONTINUE_WITHIN: Final = 1.0
 
 # RFC 9110, 6.5.1: what says where a message ends, or whom it is for, comes too late after it.
-_NO_TRAILERS = frozenset({b"connection", b"content-length", b"host", b"trailer", b"transfer-encoding"})
+_NO_TRAILERS: Final = frozenset({b"connection", b"content-length", b"host", b"trailer", b"transfer-encoding"})
 
 
 class Framing:

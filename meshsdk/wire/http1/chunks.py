@@ -10,6 +10,7 @@ Rule 2  Of the trailers only those are kept that cannot change what a request me
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from meshsdk.wire.http1.fields import CONTROL, TOKEN
 from meshsdk.wire.http1.limits import RequestLimits
@@ -17,24 +18,27 @@ from meshsdk.wire.http1.refused import Refused
 
 __all__ = ["Chunks"]
 
-_QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
-_SIZE = re.compile(
+_QUOTED: Final = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
+_SIZE: Final = re.compile(
     rb"([0-9A-Fa-f]{1,16})(?:;" + TOKEN.pattern + rb"(?:=(?:" + TOKEN.pattern + rb"|" + _QUOTED + rb"))?)*\r\n"
 )
-_HEX = re.compile(rb"[0-9A-Fa-f]+")
-_LARGEST = 2**63 - 1
+_HEX: Final = re.compile(rb"[0-9A-Fa-f]+")
+_LARGEST: Final = 2**63 - 1
 
-_FRAMING = frozenset((b"content-length", b"transfer-encoding", b"host", b"trailer"))
-_UNSAFE = frozenset((
+_FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"host", b"trailer"))
+_UNSAFE: Final = frozenset((
     b"age", b"authorization", b"baggage", b"cache-control", b"connection", b"cookie", b"date", b"expect", b"expires",
     b"forwarded", b"grpc-timeout", b"keep-alive", b"location", b"max-forwards", b"origin", b"pragma", b"range",
     b"referer", b"te", b"traceparent", b"tracestate", b"true-client-ip", b"upgrade", b"vary", b"via", b"warning",
     b"x-real-ip", b"x-request-id", b"set-cookie", b"retry-after", b"www-authenticate",
 ))  # fmt: skip
-_UNSAFE_PREFIXES = (b"accept", b"content-", b"if-", b"proxy-", b"x-envoy-", b"x-forwarded-")
-_HARMLESS = frozenset((b"content-md5", b"content-digest"))
+_UNSAFE_PREFIXES: Final = (b"accept", b"content-", b"if-", b"proxy-", b"x-envoy-", b"x-forwarded-")
+_HARMLESS: Final = frozenset((b"content-md5", b"content-digest"))
 
-_SIZES, _DATA, _BREAK, _TRAILERS = range(4)
+_SIZES: Final = 0
+_DATA: Final = 1
+_BREAK: Final = 2
+_TRAILERS: Final = 3
 
 
 class Chunks:

@@ -7,6 +7,7 @@ Rule    Line by line, and in a line byte by byte, the first fault counts. So a h
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from meshsdk.wire.http1.fields import TOKEN
 from meshsdk.wire.http1.limits import RequestLimits
@@ -15,25 +16,25 @@ from meshsdk.wire.http1.refused import Refused
 __all__ = ["BROKEN", "METHODS", "START", "find_fault"]
 
 # RFC 9112, 3; what a target has in it is RFC 3986's, loosely: `|` and the like come from browsers too.
-START = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([\x21\x22\x24-\x7e]+) HTTP/1\.([01])\r\n")
+START: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([\x21\x22\x24-\x7e]+) HTTP/1\.([01])\r\n")
 
 # What no head may have in it: controls, CR or LF without the other (the last byte may be a CR whose LF is to come).
-BROKEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?![\n]|\Z)|(?<!\r)\n")
+BROKEN: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?![\n]|\Z)|(?<!\r)\n")
 
 # The methods llhttp knows, without those of RTSP. Node, and Envoy by default, refuse all others too.
-METHODS = frozenset(
+METHODS: Final = frozenset(
     b"ACL BIND CHECKOUT CONNECT COPY DELETE GET HEAD LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY "
     b"OPTIONS PATCH POST PROPFIND PROPPATCH PURGE PUT QUERY REBIND REPORT SEARCH SOURCE SUBSCRIBE TRACE UNBIND UNLINK "
     b"UNLOCK UNSUBSCRIBE".split()
 )
 
 # nginx takes a tab before or behind a value for a part of it, others for a space.
-_UNTABBED = frozenset(
+_UNTABBED: Final = frozenset(
     (b"connection", b"content-length", b"expect", b"host", b"te", b"trailer", b"transfer-encoding", b"upgrade")
 )
 
-_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
-_TARGET = re.compile(rb"[\x21-\x7e]+")
+_VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
+_TARGET: Final = re.compile(rb"[\x21-\x7e]+")
 
 
 def find_fault(data: bytes, limits: RequestLimits, at: int = 0, number: int = 1) -> Refused | None:

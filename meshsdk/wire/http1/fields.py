@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 __all__ = ["CONTROL", "TOKEN"]
 
-TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")

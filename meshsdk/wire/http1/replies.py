@@ -6,16 +6,17 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 from http import HTTPStatus
+from typing import Final
 
 from meshsdk.wire.http1.fields import TOKEN
 
 __all__ = ["answer", "status_line"]
 
-_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
-_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+_VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+_REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 # RFC 9110, 8.6 and 15.4.5: neither a body nor a word about its length.
-_BODILESS = (204, 304)
+_BODILESS: Final = (204, 304)
 
 
 @lru_cache(maxsize=512)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from meshsdk.wire.engine import InvalidRequest
 from meshsdk.wire.http1.body import Framing
@@ -18,14 +19,19 @@ from meshsdk.wire.http1.fields import CONTROL, TOKEN
 __all__ = ["Head", "write_head"]
 
 # RFC 9112, 3.2: a target has no spaces, and we send nothing that is not ASCII in it.
-_TARGET = re.compile(rb"[\x21-\x7e]+")
-_CONTROL_IN_HEAD = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_TARGET: Final = re.compile(rb"[\x21-\x7e]+")
+_CONTROL_IN_HEAD: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 # No body is longer than 2**64 bytes.
-_DIGITS = 20
+_DIGITS: Final = 20
 
-_PLAIN, _CONNECTION, _HOST, _LENGTH, _CODING, _EXPECT = range(6)
-_SPECIAL = {
+_PLAIN: Final = 0
+_CONNECTION: Final = 1
+_HOST: Final = 2
+_LENGTH: Final = 3
+_CODING: Final = 4
+_EXPECT: Final = 5
+_SPECIAL: Final = {
     b"connection": _CONNECTION,
     b"host": _HOST,
     b"content-length": _LENGTH,
@@ -37,7 +43,7 @@ _SPECIAL = {
 # outside.
 _names: dict[bytes, int] = {}
 _methods: dict[str, bytes] = {}
-_REMEMBERED = 500
+_REMEMBERED: Final = 500
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from math import inf
+from typing import Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -21,23 +22,25 @@ from meshsdk.wire.http1.limits import Limits
 
 __all__ = ["Incoming", "ProtocolError", "ResponseReader"]
 
-_HEAD_END = b"\r\n\r\n"
-_REASON = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+_HEAD_END: Final = b"\r\n\r\n"
+_MODERN: Final = b"HTTP/1.1 "  # what nearly all begin with: llhttp makes a text of the version anew each time
+_SPACE: Final = 0x20
+_REASON: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 # Of the largest length llhttp takes, 2**64 - 1. It takes any number of zeros before that, which int does not.
-_DIGITS = 20
+_DIGITS: Final = 20
 
 # How a chunked body ends: a line that is not empty, of the last chunk or a trailer, and one that is.
-_LAST_LINE = re.compile(rb"[^\r\n]\r\n\r\n")
-_DEFAULTS = Limits()
+_LAST_LINE: Final = re.compile(rb"[^\r\n]\r\n\r\n")
+_DEFAULTS: Final = Limits()
 
 # From how many bytes on the rest of a body is not parsed: below, making another parser costs more than the copy.
-_BULK = 4 * 1024
+_BULK: Final = 4 * 1024
 
 # What servers write right behind the head, though often in a piece of its own.
-_SHORT = 16 * 1024
+_SHORT: Final = 16 * 1024
 
 # Bytes from which on a piece is handed over as it came: joined with the next, it would be copied.
-_LARGE = 16 * 1024
+_LARGE: Final = 16 * 1024
 
 
 class ProtocolError(Exception):
@@ -109,6 +112,7 @@ class ResponseReader:
         "_into",
         "_length",
         "_limits",
+        "_modern",
         "_parser",
         "_reason",
         "_size",
@@ -131,7 +135,7 @@ class ResponseReader:
         self._into = into
         self._fields = into.headers
         self._head_only = method == "HEAD"
-        self._begun = False
+        self._begun = self._modern = False
         self._chunked = False
         self._reason = b""
         self._tail = b""
@@ -227,6 +231,7 @@ class ResponseReader:
                 if data[0] != 0x48:  # "H"
                     raise ProtocolError(f"the reply begins with {data[:16]!r}, which is no HTTP")
                 self._begun = True
+                self._modern = data.startswith(_MODERN)
             end = self._head_end(data)
             part = data if end < 0 else data[:end]
             self._size += len(part)
@@ -279,7 +284,8 @@ class ResponseReader:
         """One header field; llhttp has stripped the space before the value only."""
         if len(name) == 17 and name.lower() == b"transfer-encoding":
             self._coded(value)
-        value = value.rstrip(b" \t")
+        if value and value[-1] <= _SPACE:
+            value = value.rstrip(b" \t")
         if len(name) == 14 and name.lower() == b"content-length":
             if len(value) > _DIGITS:
                 raise ProtocolError(f"Content-Length: {value[:40]!r} has more than {_DIGITS} digits")
@@ -291,7 +297,7 @@ class ResponseReader:
         """The head is here."""
         assert self._parser is not None
         status = self._parser.get_status_code()
-        version = self._parser.get_http_version()
+        version = "1.1" if self._modern else self._parser.get_http_version()
         if version not in ("1.1", "1.0"):
             raise ProtocolError(f"the reply is HTTP/{version}; only 1.1 and 1.0 are understood")
         if status < 100:

@@ -7,6 +7,7 @@ with half an escape or an escaped NUL, or that leads above the root once dots an
 from __future__ import annotations
 
 import re
+from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from meshsdk.wire.http1.refused import Refused
@@ -15,14 +16,14 @@ __all__ = ["check_authority", "known", "read_target"]
 
 # RFC 3986, 3.2.2 lets sub-delimiters and percent-encoding into a name; no name in DNS or of a service has them, and
 # servers disagree on what they mean. The underscore is common in the names of containers.
-_AUTHORITY = re.compile(rb"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_~-]+(?:\.[A-Za-z0-9_~-]+)*\.?)(?::([0-9]{1,5}))?")
-_HALF = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_ABSOLUTE = re.compile(rb"https?://([^/?]*)([/?].*)?", re.IGNORECASE)
+_AUTHORITY: Final = re.compile(rb"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_~-]+(?:\.[A-Za-z0-9_~-]+)*\.?)(?::([0-9]{1,5}))?")
+_HALF: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_ABSOLUTE: Final = re.compile(rb"https?://([^/?]*)([/?].*)?", re.IGNORECASE)
 
 # Authorities found valid before, and whether they have a port: a process sees the same few over and over.
 known: dict[bytes, bool] = {}
-_REMEMBERED = 500
-_LONGEST = 255 + 6  # a name in DNS and a port
+_REMEMBERED: Final = 500
+_LONGEST: Final = 255 + 6  # a name in DNS and a port
 
 
 def check_authority(authority: bytes, where: str) -> bool:

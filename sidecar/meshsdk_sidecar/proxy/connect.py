@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from meshsdk.core.model import Call, Phase, TransportFailure
 from meshsdk.drive import adrive
@@ -25,7 +25,7 @@ __all__ = ["Connecting"]
 
 log = logging.getLogger("meshsdk.sidecar")
 
-_ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+_ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
 class _Reached:

@@ -11,6 +11,7 @@ Rule 3  The deadline and the attempt's number are ours to say, and `x-forwarded-
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from meshsdk.server.deadline import ENVOY_HEADER, GRPC_HEADER
 from meshsdk.server.forwarded import XFCC
@@ -22,8 +23,15 @@ from meshsdk.wire.undelivered import UNDELIVERED
 
 __all__ = ["ReplyHead", "RequestHead", "interim_head", "reply_head", "request_head", "trailing", "welcomes_more"]
 
-_PLAIN, _DROPPED, _CONNECTION, _HOST, _LENGTH, _TIMEOUT, _KEY, _TRACE = range(8)
-_SPECIAL = {
+_PLAIN: Final = 0
+_DROPPED: Final = 1
+_CONNECTION: Final = 2
+_HOST: Final = 3
+_LENGTH: Final = 4
+_TIMEOUT: Final = 5
+_KEY: Final = 6
+_TRACE: Final = 7
+_SPECIAL: Final = {
     b"connection": _CONNECTION,
     b"keep-alive": _DROPPED,
     b"proxy-connection": _DROPPED,
@@ -46,12 +54,12 @@ _SPECIAL = {
 }
 
 # RFC 9110, 6.5.1: in a trailer they would come too late, or mean something else than in the head.
-_NO_TRAILERS = frozenset({_DROPPED, _CONNECTION, _HOST, _LENGTH})
+_NO_TRAILERS: Final = frozenset({_DROPPED, _CONNECTION, _HOST, _LENGTH})
 
-_AS_IT_CAME = frozenset({_PLAIN, _LENGTH})
+_AS_IT_CAME: Final = frozenset({_PLAIN, _LENGTH})
 
 
-_REMEMBERED = 500
+_REMEMBERED: Final = 500
 
 
 class _Names(dict[bytes, int]):
@@ -64,9 +72,9 @@ class _Names(dict[bytes, int]):
         return kind
 
 
-_names = _Names()
+_names: Final = _Names()
 
-_ORDINARY_OPTIONS = frozenset({b"keep-alive", b"close", b"upgrade", b"te", b""})
+_ORDINARY_OPTIONS: Final = frozenset({b"keep-alive", b"close", b"upgrade", b"te", b""})
 
 
 @dataclass(slots=True, init=False)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from meshsdk.core.model import Call
 from meshsdk.core.plan import Breaker, Outlier, Plan, Retries, Timeouts
@@ -43,7 +43,7 @@ class _Small(dict[bytes, bytes]):
         return small
 
 
-_REMEMBERED = 500
+_REMEMBERED: Final = 500
 _small = _Small()
 
 

@@ -18,7 +18,7 @@ import ipaddress
 import logging
 import socket
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from meshsdk.core.model import Call
 from meshsdk.core.names import NoName, service_of
@@ -51,7 +51,7 @@ __all__ = [
 log = logging.getLogger("meshsdk.sidecar")
 
 # RFC 9110, 9.2.2.
-_IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
+_IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 
 
 class Misdirected(Exception):

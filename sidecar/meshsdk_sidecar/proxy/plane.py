@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from meshsdk.core.cluster import Cluster
 from meshsdk.core.events import Sink
@@ -45,12 +45,12 @@ __all__ = ["Parts", "Plane", "Services"]
 log = logging.getLogger("meshsdk.sidecar")
 
 # Hosts outside the mesh whose counters are kept; beyond, the one that was used least recently is forgotten.
-_EGRESS_KEPT = 256
+_EGRESS_KEPT: Final = 256
 
-_METHODS_KEPT = 100
+_METHODS_KEPT: Final = 100
 
 # Where the one endpoint of a cluster is from that stands for a single place: the app, or a host outside.
-_FIXED = "fixed"
+_FIXED: Final = "fixed"
 
 
 class Services(Protocol):
