@@ -118,6 +118,7 @@ def with_trace(headers: list[tuple[bytes, bytes]], trace: Headers) -> list[tuple
     return headers + [field for field in trace if field[0].lower() not in written]
 
 
+# Not Final, as mypyc takes a Final tuple of floats for one that was never set.
 _UNBOUNDED = (math.inf, math.inf, math.inf, math.inf)
 _NONE_GIVEN: Final = {"connect": None, "read": None, "write": None, "pool": None}
 

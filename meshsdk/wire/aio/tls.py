@@ -10,8 +10,7 @@ Rule 2  Nothing is kept here: records are written as they are made, and read as 
         the loop's, for all its connections. (uvloop's TLS keeps up to 0.8 MB a connection, asyncio's 0.5.)
 Rule 3  Between the handshake and the protocol that it was made for nothing is read: its end, too, waits for the one
         who has to be told.
-Rule 4  OpenSSL is given whole records, all that are here: a read that finds half of one costs as much as one that
-        finds all of it.
+Rule 4  OpenSSL is given whole records: a read that finds half of one costs as much as one that finds all of it.
 Rule 5  Between two operations the loop's buffers are empty: what OpenSSL wrote is taken before anything else happens,
         and what it left, after an error or a break, is dropped before the next. No connection finds what is another's.
 """
@@ -22,14 +21,12 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from meshsdk.wire.aio.gathered import gathered
 from meshsdk.wire.aio.records import RECORD, buffers, end_of_record
 
 __all__ = ["Secured"]
-
-_ALL: Final = 1 << 30  # records, more than there can be
 
 
 class Secured(asyncio.Transport):
@@ -61,7 +58,7 @@ class Secured(asyncio.Transport):
         self._tls = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname or None
         )
-        self._unread = b""  # a part of a record
+        self._unread, self._at = b"", 0  # of what came, OpenSSL has had so much
         self._ready = ready
         self._shaking = True
         self._waiting: asyncio.Future[None] | None = None
@@ -83,7 +80,7 @@ class Secured(asyncio.Transport):
             return
         self._unread = self._unread + data if self._unread else data
         if self._shaking:
-            while self._shaking and not self._closing and self._give(1):  # what follows is not the handshake's
+            while self._shaking and not self._closing and self._give():
                 self._shake()
         else:
             self._read()
@@ -307,46 +304,36 @@ class Secured(asyncio.Transport):
 
     def _open(self, pieces: list[bytes]) -> Exception | None:
         """Take what is in the records that are here, and tell what is wrong with them; sets `_ended`."""
-        if self._ended or not self._give(_ALL):
-            return None
-        while left := self._incoming.pending:
+        while not self._ended and self._give():
             try:
                 piece = self._tls.read(RECORD)
-            except ssl.SSLWantReadError:  # a ticket, or new keys
-                if self._incoming.pending == left:
-                    break
-                continue
+            except ssl.SSLWantReadError:
+                continue  # a ticket, or new keys
             except ssl.SSLZeroReturnError:
                 piece = b""
             except ssl.SSLError as error:
                 return error
-            if not piece:
+            if piece:
+                pieces.append(piece)
+            else:
                 self._ended = True
-                self._unread = b""
-                self._clear()
-                break
-            pieces.append(piece)
+                self._unread, self._at = b"", 0
         return None
 
-    def _give(self, most: int) -> bool:
-        """Give OpenSSL the records that are here whole (rule 4); whether there are any.
-
-        Args:
-            most: how many records.
-        """
-        data, end = self._unread, 0
-        while most and (following := end_of_record(data, end)):
-            end = following
-            most -= 1
+    def _give(self) -> bool:
+        """Give OpenSSL the next record that is here, if it is whole (rule 4)."""
+        data, begin = self._unread, self._at
+        end = end_of_record(data, begin)
         if not end:
+            self._unread, self._at = data[begin:], 0
             return False
         self._clear()
         if end < len(data):
-            self._incoming.write(memoryview(data)[:end])
-            self._unread = data[end:]
+            self._incoming.write(memoryview(data)[begin:end])
+            self._at = end
         else:
-            self._incoming.write(data)
-            self._unread = b""
+            self._incoming.write(memoryview(data)[begin:] if begin else data)
+            self._unread, self._at = b"", 0
         return True
 
     def _clear(self) -> None:
