@@ -454,3 +454,27 @@ async def test_half_a_record_waits_for_its_other_half() -> None:
         assert not line.ears[0].heard
     client.data_received(record)
     assert line.ears[0].heard == b"x"
+
+
+@given(st.lists(st.sampled_from([0, 1, 100, 16_383, 16_384, 16_385, 40_000]), max_size=6))
+def test_many_pieces_take_no_more_records_than_one(sizes: list[int]) -> None:
+    def records(waits: bytearray) -> int:
+        at = count = 0
+        while at < len(waits):
+            at += 5 + int.from_bytes(waits[at + 3 : at + 5])
+            count += 1
+        return count
+
+    async def main() -> None:
+        pieces = [bytes([number]) * size for number, size in enumerate(sizes)]
+        line = Line()
+        line.ends[0].write(b"".join(pieces))
+        one = records(line.wires[0].waits)
+        line.deliver()
+        line.ears[1].heard.clear()
+        line.ends[0].writelines(pieces)
+        assert records(line.wires[0].waits) == one
+        line.deliver()
+        assert line.ears[1].heard == b"".join(pieces)
+
+    asyncio.run(main())
