@@ -10,6 +10,7 @@ import asyncio
 import http.client
 import os
 import signal
+import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -123,17 +124,28 @@ class Ground:
         file = self.folder / f"{name}.yaml"
         file.write_text(yaml.safe_dump({**config, "consul": {"url": self.consul}}))
         settings = {"STATE_DIR": self.folder / f"{name}-state", "RUNTIME_DIR": self.folder / f"{name}-run"}
-        unset = [f"--unset={key}" for key in os.environ if key.startswith(("MESH_", "CONSUL_"))]
         given = [f"MESH_{key}={value}" for key, value in settings.items()]
-        ours = [COMPILED] if compiled() else [ROOT, ROOT / "registry", ROOT / "sidecar"]
-        path = ":".join(map(str, [*ours, sysconfig.get_path("purelib")]))
-        given += [f"PYTHONPATH={path}", f"OPENSSL_CONF={_OPENSSL}"]
-        return ["env", *unset, *given, str(interpreter()), "-m", "meshsdk.cli", "sidecar", "-c", str(file)]
+        return ["env", *_settings(), *given, str(interpreter()), "-m", "meshsdk.cli", "sidecar", "-c", str(file)]
 
 
 def compiled() -> bool:
     """Whether the sidecars run the compiled modules, as `make compiled` leaves them."""
     return (COMPILED / "meshsdk").is_dir()
+
+
+def _settings() -> list[str]:
+    """For `env`: the modules to run, and none of what this process was told."""
+    theirs = ("MESH_", "CONSUL_", "PYTHON")
+    ours = [COMPILED] if compiled() else [ROOT, ROOT / "registry", ROOT / "sidecar"]
+    path = ":".join(map(str, [*ours, sysconfig.get_path("purelib")]))
+    unset = [f"--unset={key}" for key in os.environ if key.startswith(theirs)]
+    return [*unset, f"PYTHONPATH={path}", f"OPENSSL_CONF={_OPENSSL}"]
+
+
+def _compile_lean() -> None:
+    """Compile what serves without docstrings, as the image's file has it done (docs/decisions/0023)."""
+    words = [str(interpreter()), "-P", "-OO", "-c", "import meshsdk_sidecar.__main__, meshsdk_sidecar.process, uvloop"]
+    subprocess.run(["env", *_settings(), *words], check=True)
 
 
 def interpreter() -> Path:
@@ -165,6 +177,8 @@ def ground() -> Iterator[Ground]:
         (port,) = free_ports(1)
         stack.enter_context(nginx(folder / "nginx", port)).ready()
         asyncio.run(_tell(consul.url, port))
+        if compiled():
+            _compile_lean()
         yield Ground(folder, consul.url, port)
 
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from meshsdk.config import environment
 from meshsdk.errors import ConfigError, MeshError
 from meshsdk_sidecar.allocator import with_ours
+from meshsdk_sidecar.interpreter import serving
 
 __all__ = ["become", "begin"]
 
@@ -35,8 +36,7 @@ def become(
     words = [] if workers is None else ["--workers", str(workers)]
     words += ["--replace"] if replace else []
     words += [] if command is None else ["--exec", "--", *command]
-    # -P: what lies in the current folder may be the service's, and must not be imported in place of a library.
-    written = [sys.executable, "-P", "-m", module, "-c", str(file), *words]
+    written = [*serving(module), "-c", str(file), *words]
     os.execve(sys.executable, written, with_ours(environment()))
 
 

@@ -6,12 +6,12 @@ import asyncio
 import itertools
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Collection
 from typing import Any
 
 from meshsdk_sidecar.child import exit_code
+from meshsdk_sidecar.interpreter import serving
 from meshsdk_sidecar.link import Begin, Busy, Do, Done, Link
 from meshsdk_sidecar.sockets import Sockets, close
 
@@ -74,8 +74,7 @@ class Post:
         handed = [theirs.fileno(), *(number for each in self.numbers.values() for number in each)]
         handed += [] if begin.memory is None else [begin.memory]
         with theirs:
-            # -P: as in `meshsdk_sidecar.app.become`.
-            command = [sys.executable, "-P", "-m", "meshsdk_sidecar.worker", str(theirs.fileno())]
+            command = [*serving("meshsdk_sidecar.worker"), str(theirs.fileno())]
             self._process = subprocess.Popen(command, pass_fds=handed, stdin=subprocess.DEVNULL)  # noqa: ASYNC220 - 2 ms
         self._started = time.monotonic()
         ours.setblocking(False)
