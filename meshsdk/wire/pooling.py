@@ -18,6 +18,8 @@ class Pooling:
             minutes (ours 75 s, Envoy an hour), and another handshake costs both ends milliseconds of CPU.
         dials: connections to one endpoint that are opened at the same time. More handshakes at once come no sooner:
             each takes its share of the CPU, and under load all of them take longer than they may.
+        eager: where so many connections to one endpoint are open, or being opened, a send that finds none free does not
+            have another opened at once: it first waits for those, for as long as opening one took the last time.
         max_age: seconds after which a connection is not used again, so that what a load balancer or a changed
             certificate decides reaches long-lived connections too.
         max_pending: sends that may wait for a connection; the core's own bound comes first in a meshed call.
@@ -26,5 +28,6 @@ class Pooling:
     keep_alive: float = 4.0
     keep_secured: float = 60.0
     dials: int = 16
+    eager: int = 32
     max_age: float = 3600.0
     max_pending: int = 1024

@@ -31,6 +31,11 @@ __all__ = ["Pool", "Waiter"]
 # After how long a pool that nobody used is forgotten, in seconds.
 _FORGET_AFTER: Final = 60.0
 
+# Seconds. Nobody waits longer for those that are open, however long opening one takes; and where that takes less than a
+# timer can tell, one is opened at once.
+_MOST_PATIENCE: Final = 0.1
+_GRAIN: Final = 0.002
+
 
 class Waiter:
     """A send that waits for a connection; made by the engine, or by whoever works with callbacks.
@@ -77,10 +82,12 @@ class Pool(Owner):
     __slots__ = (
         "_ahead",
         "_ahead_bounds",
+        "_alarm",
         "_dialing",
         "_home",
         "_idle",
         "_open",
+        "_patience",
         "_retired",
         "_secured",
         "_waiting",
@@ -104,6 +111,8 @@ class Pool(Owner):
         self._ahead_bounds = Bounds()
         self._retired = False
         self._secured = False  # the last connection was
+        self._patience = 0.0
+        self._alarm: asyncio.TimerHandle | None = None
 
     def take(self, now: float) -> Connection | None:
         """The newest idle connection that is still good."""
@@ -147,9 +156,7 @@ class Pool(Owner):
         self.limit = limit
         while self._idle and self._above_limit:
             self._idle.pop(0).close()
-        for waiter in tuple(self._waiting):
-            if not waiter.dialing:
-                self._dial_for(waiter)
+        self._dial_all()
 
     @property
     def _above_limit(self) -> bool:
@@ -198,17 +205,15 @@ class Pool(Owner):
 
     def retire(self) -> None:
         """Close what is idle, and the rest when it is free."""
-        self._retired = True
-        self._ahead = 0
-        self._home.retired.add(self)
-        while self._idle:
-            self._idle.pop().close()
+        self._begin_end()
+        self._dial_all()  # what is open serves nobody any more
 
     def drop(self) -> None:
         """Close everything, whatever it carries."""
-        self.retire()
+        self._begin_end()
         for waiter in tuple(self._waiting):
             self.refuse(waiter, closed(Phase.NOT_CONNECTED))
+        self._calm()
         for connection in tuple(self._open):
             connection.shut()
 
@@ -226,6 +231,13 @@ class Pool(Owner):
         """Nothing is idle here."""
         return not self._idle
 
+    def _begin_end(self) -> None:
+        self._retired = True
+        self._ahead = 0
+        self._home.retired.add(self)
+        while self._idle:
+            self._idle.pop().close()
+
     def _forget_self(self) -> None:
         if self._retired and not (self._open or self._dialing or self._waiting):
             self._home.retired.discard(self)
@@ -242,10 +254,36 @@ class Pool(Owner):
                 self._dial_for(waiter)
                 return
 
+    def _dial_all(self) -> None:
+        for waiter in tuple(self._waiting):
+            if not waiter.dialing:
+                self._dial_for(waiter)
+
     def _dial_for(self, waiter: Waiter) -> None:
-        if self._may_dial:  # else it is served by one of those that are being opened, or by the next
+        if not self._may_dial:
+            return  # it is served by one of those that are being opened, or by the next
+        if (left := self._patience_of(waiter)) > 0:
+            if self._alarm is None:
+                self._alarm = self._home.loop.call_later(left, self._lose_patience)
+        else:
             waiter.dialing = True
             self._dial(waiter, waiter.bounds)
+
+    def _patience_of(self, waiter: Waiter) -> float:
+        """Seconds for which it still waits for one of those that are open."""
+        if self._patience < _GRAIN or self._retired or len(self._open) + self._dialing < self._home.pooling.eager:
+            return 0.0
+        return waiter.since + self._patience - self._home.clock()
+
+    def _lose_patience(self) -> None:
+        self._alarm = None
+        while self._alarm is None and self._may_dial and self._dialing < len(self._waiting):
+            self._dial_next()
+
+    def _calm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     def _dial_ahead(self) -> None:
         while self._ahead > 0 and self._may_dial:
@@ -264,7 +302,7 @@ class Pool(Owner):
 
     async def _connect(self, waiter: Waiter | None, bounds: Bounds) -> None:
         """Open a connection and give it to whoever waits first; a failure is told to the one it was opened for."""
-        retired = self._retired
+        retired, began = self._retired, self._home.clock()
         try:
             opened = await self._opened(bounds)
         finally:
@@ -275,6 +313,8 @@ class Pool(Owner):
             self._refuse_late(opened)
         else:
             self._open.add(opened)
+            self._patience = min(self._home.clock() - began, _MOST_PATIENCE)
+            self._calm()  # whoever waits may have lost patience by now
             if retired and self._waiting:
                 self._grant(self._waiting[0], opened)
             else:  # which closes one that was begun before (rule 4)
