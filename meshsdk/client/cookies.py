@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import httpx
 
+from meshsdk.client.response import has_field
+
 __all__ = ["Cookies", "SparingCookies"]
+
+
+_SETTING = frozenset({b"set-cookie", b"set-cookie2"})
 
 
 class SparingCookies:
@@ -16,7 +21,7 @@ class SparingCookies:
 
     def extract_cookies(self, response: httpx.Response) -> None:
         """Keep the cookies that `response` sets."""
-        if "set-cookie" in response.headers or "set-cookie2" in response.headers:
+        if has_field(response.headers, _SETTING):
             super().extract_cookies(response)  # type: ignore[misc]
 
 

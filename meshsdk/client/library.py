@@ -10,12 +10,12 @@ from typing import Protocol, TypeVar
 import httpx
 
 from meshsdk.client.body import AsyncBody, Body
+from meshsdk.client.clients import AsyncClient, Client, parser
 from meshsdk.client.cookies import Cookies
 from meshsdk.client.errors import Errors, errors_of
 from meshsdk.client.rebase import check_library, rebased
-from meshsdk.client.response import AsyncResponse, Response
+from meshsdk.client.response import AsyncResponse, Response, fields
 from meshsdk.client.transport import AsyncMeshTransport, MeshTransport
-from meshsdk.client.urls import AsyncClient, Client, parser
 
 __all__ = ["AsyncClientLibrary", "AsyncTransportLibrary", "ClientLibrary", "Library", "TransportLibrary", "library"]
 
@@ -54,16 +54,16 @@ def _made(module: ModuleType) -> Library:
     errors = errors_of(module)
     body = rebased(Body, module, _errors=errors)
     abody = rebased(AsyncBody, module, _errors=errors)
-    response = rebased(Response, module, _plain=module.Response)
-    aresponse = rebased(AsyncResponse, module, _plain=module.Response)
-    parsed = parser(module.URL)
+    made = {"_plain": module.Response, "_fields": fields(module.Headers), "_bytes": module.ByteStream}
+    response, aresponse = rebased(Response, module, **made), rebased(AsyncResponse, module, **made)
+    parts = {"_parsed": parser(module.URL), "_unset": module.USE_CLIENT_DEFAULT, "_none": module.Auth()}
     return Library(
         module,
         errors,
         rebased(MeshTransport, module, library=module, _errors=errors, _body=body, _response=response),
         rebased(AsyncMeshTransport, module, library=module, _errors=errors, _body=abody, _response=aresponse),
-        rebased(Client, module, _parsed=parsed),
-        rebased(AsyncClient, module, _parsed=parsed),
+        rebased(Client, module, **parts),
+        rebased(AsyncClient, module, **parts),
         rebased(Cookies, module),
     )
 

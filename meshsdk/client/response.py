@@ -7,14 +7,38 @@ same; a body that is encoded, still on its way, or read by iterating goes httpx'
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx
 
 if TYPE_CHECKING:
-    from meshsdk.wire.engine import AsyncReply, Reply
+    from meshsdk.wire.engine import AsyncReply, Headers, Reply
 
-__all__ = ["AsyncResponse", "AwaitingResponse", "BlockingResponse", "Response"]
+__all__ = ["AsyncResponse", "AwaitingResponse", "BlockingResponse", "Response", "fields", "has_field"]
+
+
+_name = itemgetter(1)
+_ENCODED = frozenset({b"content-encoding"})
+
+
+def fields(kind: type[httpx.Headers]) -> staticmethod[[Headers], httpx.Headers]:
+    """What makes headers of this class. It is given bytes, which httpx would ask of each name and value."""
+
+    def made(found: Iterable[tuple[bytes, bytes]]) -> httpx.Headers:
+        headers = object.__new__(kind)
+        headers._list = [(name, name.lower(), value) for name, value in found]
+        headers._encoding = None
+        return headers
+
+    return staticmethod(made)
+
+
+def has_field(headers: httpx.Headers, names: frozenset[bytes]) -> bool:
+    """Whether one of `names`, in small letters, is there. httpx decodes all of the headers before it looks."""
+    return not names.isdisjoint(map(_name, headers._list))  # noqa: SLF001
 
 
 class _Whole:
@@ -22,24 +46,36 @@ class _Whole:
 
     # The class to be pickled as: our own knows of a connection, which does not travel.
     _plain: ClassVar[type[httpx.Response]] = httpx.Response
+    _fields: ClassVar[Callable[[Headers], httpx.Headers]] = fields(httpx.Headers)
+    _bytes: ClassVar[type[httpx.ByteStream]] = httpx.ByteStream
 
     reply: Reply | AsyncReply
     headers: httpx.Headers
     is_closed: bool
     is_stream_consumed: bool
+    stream: Any
     _content: bytes
+    _elapsed: timedelta
     _num_bytes_downloaded: int
+
+    def _settle(self) -> None:
+        """Keep the content, and nothing of the call: httpx's stream knows the reply as the reply knows the stream, and
+        all that a call had made would wait for the collector of such circles."""
+        if "_elapsed" not in self.__dict__ and (elapsed := getattr(self.stream, "elapsed", None)) is not None:
+            self._elapsed = elapsed  # httpx2 asks the stream
+        self.stream = self._bytes(self._content)
+        self.__dict__.pop("reply", None)
 
     def _take_whole(self) -> bool:
         """Have the content if all of it is here, as it is."""
-        if self.is_stream_consumed or self.is_closed or "content-encoding" in self.headers:
+        if self.is_stream_consumed or self.is_closed or has_field(self.headers, _ENCODED):
             return False
         whole = self.reply.whole()
         if whole is None:
             return False
         self._content = whole
         self._num_bytes_downloaded = len(whole)
-        self.is_stream_consumed = True
+        self.is_stream_consumed = self.is_closed = True  # and so is the stream, by whoever asked
         return True
 
     def __reduce__(self) -> Any:
@@ -60,9 +96,12 @@ class BlockingResponse(_Whole):
 
     def read(self) -> bytes:
         """Read and return the content."""
-        if hasattr(self, "_content") or not self._take_whole():
-            return super().read()  # type: ignore[misc, no-any-return]
-        self.close()  # type: ignore[attr-defined]
+        if not hasattr(self, "_content"):
+            if self._take_whole():
+                self.stream.close()
+            else:
+                super().read()  # type: ignore[misc]
+            self._settle()
         return self._content
 
 
@@ -75,9 +114,12 @@ class AwaitingResponse(_Whole):
 
     async def aread(self) -> bytes:
         """Read and return the content."""
-        if hasattr(self, "_content") or not self._take_whole():
-            return await super().aread()  # type: ignore[misc, no-any-return]
-        await self.aclose()  # type: ignore[attr-defined]
+        if not hasattr(self, "_content"):
+            if self._take_whole():
+                await self.stream.aclose()
+            else:
+                await super().aread()  # type: ignore[misc]
+            self._settle()
         return self._content
 
 

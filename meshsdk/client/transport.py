@@ -176,7 +176,8 @@ class Calling(_Library):
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised on
             raise self._told(error, request, span, tries) from _cause(error)
         body = self._body(reply, request, exchange, attempt, span)
-        response = self._response(reply.status, headers=reply.headers, stream=body, extensions=reply.extensions)
+        headers = self._response._fields(reply.headers)
+        response = self._response(reply.status, headers=headers, stream=body, extensions=reply.extensions)
         response.reply = reply
         return response
 
@@ -272,7 +273,8 @@ class AsyncCalling(_Library):
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised on
             raise self._told(error, request, span, tries) from _cause(error)
         body = self._body(reply, request, exchange, attempt, span, loop=loop)
-        response = self._response(reply.status, headers=reply.headers, stream=body, extensions=reply.extensions)
+        headers = self._response._fields(reply.headers)
+        response = self._response(reply.status, headers=headers, stream=body, extensions=reply.extensions)
         response.reply = reply
         return response
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import gzip
 import pickle
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -53,6 +56,30 @@ async def test_the_same_facts_either_way(
     assert quick.elapsed.total_seconds() > 0
     assert len(mesh.calls) == 2
     mesh.assert_at_rest()
+
+
+@pytest.mark.parametrize("body", BODIES)
+async def test_all_of_a_call_goes_with_its_reply(colour: Colour, serve: Serve, body: str) -> None:
+    """Nothing waits for the collector of circles."""
+    async with colour.client(Mesh(serve(answering(BODIES[body])))) as http:
+        await http.get(URL)
+        gc.collect()
+        gc.disable()
+        try:
+            response = await http.get(URL)
+            there = [weakref.ref(each) for each in (response, response.request, response.stream)]
+            del response
+            await asyncio.to_thread(int)  # a thread holds on to what it did last
+            assert [ref() for ref in there] == [None] * 3
+        finally:
+            gc.enable()
+
+
+async def test_a_reply_that_is_kept_keeps_no_connection(colour: Colour, serve: Serve) -> None:
+    async with colour.client(Mesh(serve(answering(reply(b"hello"))))) as http:
+        response = await http.get(URL)
+    assert type(response.stream) is colour.httpx.ByteStream
+    assert (await colour.read(response), response.content) == (b"hello", b"hello")
 
 
 async def test_a_reply_travels(colour: Colour, serve: Serve) -> None:
