@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import py_compile
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +56,9 @@ def test_a_sidecar_serves_without_them(tmp_path, dev_agent):
         process.wait()
 
 
-def test_the_image_is_compiled_so():
+def test_the_image_is_compiled_so(tmp_path):
     image = (ROOT / "sidecar" / "deploy" / "Dockerfile").read_text()
+    modules = dict(re.findall(r'(serving|gateway)="([^"]+)"', image))
     assert '/opt/meshsdk/bin/python -OO -c "import $serving, $gateway"' in image
+    words = [sys.executable, "-P", "-OO", "-c", f"import {modules['serving']}, {modules['gateway']}"]
+    subprocess.run(words, cwd=ROOT, env={**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path)}, check=True)
