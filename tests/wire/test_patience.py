@@ -72,8 +72,11 @@ def _when_told(peer: Peer) -> None:
 @asynccontextmanager
 async def staged(serve: Callable[..., Server], took: float = 0.05, **pooling: Any) -> AsyncIterator[Stage]:
     stage = Stage(serve, took, **pooling)
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     try:
         yield stage
+        assert complaints == []
     finally:
         stage.server.go_on.set()
         await stage.engine.aclose()

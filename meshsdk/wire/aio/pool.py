@@ -246,28 +246,30 @@ class Pool(Owner):
         self.forget(waiter)
         waiter.granted(connection)
 
-    def _dial_next(self) -> None:
+    def _dial_next(self) -> bool:
+        """Open a connection for the first for whom none is being opened, if it is time; says whether one is opened."""
         if self._dialing >= len(self._waiting):
-            return  # what is being opened already serves them all, whoever it was opened for
+            return False  # what is being opened already serves them all, whoever it was opened for
         for waiter in self._waiting:
             if not waiter.dialing:
-                self._dial_for(waiter)
-                return
+                return self._dial_for(waiter)
+        return False
 
     def _dial_all(self) -> None:
         for waiter in tuple(self._waiting):
             if not waiter.dialing:
                 self._dial_for(waiter)
 
-    def _dial_for(self, waiter: Waiter) -> None:
+    def _dial_for(self, waiter: Waiter) -> bool:
         if not self._may_dial:
-            return  # it is served by one of those that are being opened, or by the next
+            return False  # it is served by one of those that are being opened, or by the next
         if (left := self._patience_of(waiter)) > 0:
             if self._alarm is None:
                 self._alarm = self._home.loop.call_later(left, self._lose_patience)
-        else:
-            waiter.dialing = True
-            self._dial(waiter, waiter.bounds)
+            return False
+        waiter.dialing = True
+        self._dial(waiter, waiter.bounds)
+        return True
 
     def _patience_of(self, waiter: Waiter) -> float:
         """Seconds for which it still waits for one of those that are open."""
@@ -277,8 +279,8 @@ class Pool(Owner):
 
     def _lose_patience(self) -> None:
         self._alarm = None
-        while self._alarm is None and self._may_dial and self._dialing < len(self._waiting):
-            self._dial_next()
+        while self._dial_next():
+            pass
 
     def _calm(self) -> None:
         if self._alarm is not None:
