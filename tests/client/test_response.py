@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.client.colours import Colour, Mesh
-from tests.wire.scripted import Server, answering, reply
+from tests.wire.scripted import Server, answering, eventually, reply
 
 Serve = Callable[..., Server]
 
@@ -69,8 +69,8 @@ async def test_all_of_a_call_goes_with_its_reply(colour: Colour, serve: Serve, b
             response = await http.get(URL)
             there = [weakref.ref(each) for each in (response, response.request, response.stream)]
             del response
-            await asyncio.to_thread(int)  # a thread holds on to what it did last
-            assert [ref() for ref in there] == [None] * 3
+            # A thread may hold on to what it did for a moment more.
+            await asyncio.to_thread(eventually, lambda: not any(ref() for ref in there))
         finally:
             gc.enable()
 
