@@ -73,8 +73,9 @@ class Remembering:
 
     def _copy(self, method: str, url: str) -> httpx.Request:
         """A request like the one built before, or built now."""
+        memory: dict[tuple[str, str], _Built] = self.__dict__.setdefault("_built", {})
         key, fields = (method, url), self._headers._list  # noqa: SLF001
-        kept = self._memory().get(key)
+        kept = memory.get(key)
         if (
             kept is None
             or kept.headers != fields
@@ -83,19 +84,14 @@ class Remembering:
         ):
             request: httpx.Request = super().build_request(method, self._parsed(url))  # type: ignore[misc]
             kept = _Built(request, list(fields), self._base_url, self._params)
-            self._memory()[key] = kept
+            if len(memory) >= _KEPT:
+                memory.clear()  # all at once, so that threads need no lock
+            memory[key] = kept
         request = object.__new__(type(kept.request))
         request.__dict__.update(kept.request.__dict__)
         request.headers = kept.request.headers.copy()
         request.extensions = {"timeout": self._timeout.as_dict()}
         return request
-
-    def _memory(self) -> dict[tuple[str, str], _Built]:
-        """What was built; forgotten all at once where it would be too much, so that threads need no lock."""
-        memory = self.__dict__.get("_built")
-        if memory is None or len(memory) >= _KEPT:
-            memory = self._built = {}
-        return memory
 
 
 class Plain:

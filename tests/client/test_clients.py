@@ -139,6 +139,17 @@ def test_few_are_remembered(module: ModuleType) -> None:
 
 
 @on_both
+def test_what_is_looked_up_again_costs_nobody_its_place(module: ModuleType) -> None:
+    http = client(library(module).MeshTransport(StaticDirectory({})))
+    for number in range(256):
+        http.build_request("GET", f"http://payments/{number}")
+    before = {**http._built}
+    http.build_request("GET", "http://payments/255")
+    assert len(before) == 256
+    assert http._built == before
+
+
+@on_both
 def test_threads_may_build_at_the_same_time(module: ModuleType) -> None:
     http = client(library(module).MeshTransport(StaticDirectory({})))
     urls = [f"http://payments/{number % 300}" for number in range(3000)]
