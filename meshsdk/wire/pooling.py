@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from typing import Final
 
 __all__ = ["Pooling"]
+
+# With one CPU, whoever looks for a reply keeps its sender from running.
+_ALONE: Final = os.cpu_count() == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,8 @@ class Pooling:
             have another opened at once: it first waits for those, for as long as opening one took the last time.
         max_age: seconds after which a connection is not used again, so that what a load balancer or a changed
             certificate decides reaches long-lived connections too.
+        look: seconds a thread looks for a reply before it sleeps, where the endpoint was as quick the last time; about
+            what it costs to sleep, so that looking in vain takes no more than twice of what sleeping would have.
         max_pending: sends that may wait for a connection; the core's own bound comes first in a meshed call.
     """
 
@@ -30,4 +37,5 @@ class Pooling:
     dials: int = 16
     eager: int = 32
     max_age: float = 3600.0
+    look: float = 0.0 if _ALONE else 150e-6
     max_pending: int = 1024

@@ -10,13 +10,13 @@ import select
 import socket
 import ssl
 from collections.abc import Callable, Iterable
-from math import ceil, inf
+from math import inf
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
 from meshsdk.core.model import Endpoint, Failure, Phase, TransportFailure
 from meshsdk.wire.blocking.dial import dial, peer_of, tls_of
-from meshsdk.wire.blocking.waits import Late, ready
+from meshsdk.wire.blocking.waits import Arrivals, Late, ready
 from meshsdk.wire.engine import Bounds
 from meshsdk.wire.failures import breach, closed, connect_timed_out, late, lost, refused, stuck, unconnected
 from meshsdk.wire.http1 import (
@@ -65,6 +65,7 @@ class BlockingConnection:
     """
 
     __slots__ = (
+        "_arrivals",
         "_bounds",
         "_clock",
         "_endpoint",
@@ -74,7 +75,6 @@ class BlockingConnection:
         "_limit_age",
         "_limit_idle",
         "_phase",
-        "_poller",
         "_reader",
         "_security",
         "_sent",
@@ -100,7 +100,7 @@ class BlockingConnection:
         self._limit_idle = pooling.keep_alive if security is None else pooling.keep_secured
         self._limit_age = clock() + pooling.max_age
         self._reader = ResponseReader(limits)
-        self._poller = select.poll()
+        self._arrivals = Arrivals(select.poll(), clock, pooling.look)
         self.sock: socket.socket | None = None
         self.tls: ssl.SSLObject | None = None
         self.peer: Any = None
@@ -128,7 +128,7 @@ class BlockingConnection:
 
     def _quiet(self) -> bool:
         """Whether nothing came but, under TLS, its own messages: 1.3 sends tickets unasked (RFC 8446, 4.6.1)."""
-        if not self._poller.poll(0):
+        if self._arrivals.none():
             return True
         if self._security is None or self.sock is None:
             return False
@@ -160,7 +160,7 @@ class BlockingConnection:
         except Exception as error:  # whatever a check raises, the peer is not the one
             raise TransportFailure(unconnected(error)) from error
         self.tls, self.peer = tls_of(self.sock), peer_of(self.sock)
-        self._poller.register(self.sock.fileno(), select.POLLIN)
+        self._arrivals.watch(self.sock)
 
     def exchange(self, into: Incoming, method: str, head: Head, body: bytes | Iterable[bytes], bounds: Bounds) -> None:
         """Send a request and read on until the reply's head is in `into`, or all of a short one.
@@ -338,12 +338,12 @@ class BlockingConnection:
         sock = self.sock
         assert sock is not None
         if self.tls is None or not self.tls.pending():  # a read that finds nothing costs more than to wait first
-            self._wait(until)
+            self._arrivals.wait(until)
         while True:
             try:
                 return sock.recv(_READ)
             except (BlockingIOError, ssl.SSLWantReadError):
-                self._wait(until)
+                self._arrivals.wait(until)
             except ssl.SSLWantWriteError:
                 self._wait_for(sock, select.POLLOUT, until)
             except ssl.SSLZeroReturnError:
@@ -378,15 +378,6 @@ class BlockingConnection:
             if unread_by_peer(self.sock, self._sent_before):
                 phase = Phase.NOT_WRITTEN
         return refused(phase, error, self.tls, first=not self._sent_before) or lost(phase, into.status != 0, error)
-
-    def _wait(self, until: float) -> None:
-        """Wait until something can be read; raises `Late`."""
-        if until == inf:
-            self._poller.poll()
-            return
-        left = until - self._clock()
-        if left <= 0 or not self._poller.poll(ceil(left * 1000)):
-            raise Late
 
     def _wait_for(self, sock: socket.socket, events: int, until: float) -> int:
         """Wait for one of `events`; raises `Late`."""
