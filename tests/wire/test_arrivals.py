@@ -111,6 +111,15 @@ def test_it_looks_no_longer_than_it_may_wait(script: Scripted) -> None:
     assert not script.sleeps
 
 
+def test_what_is_here_already_comes_too_late_after_the_bound(script: Scripted) -> None:
+    waits = arrivals(script)
+    for _ in range(2):  # asleep and looking
+        script.after(0)
+        with pytest.raises(Late):
+            waits.wait(script.now)
+        waited(script, waits, 0.0005)
+
+
 def test_a_bound_is_kept_asleep(script: Scripted) -> None:
     waits = arrivals(script)
     script.after(1)

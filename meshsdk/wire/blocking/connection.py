@@ -76,7 +76,9 @@ class BlockingConnection:
         "_limit_idle",
         "_phase",
         "_reader",
+        "_receive",
         "_security",
+        "_send",
         "_sent",
         "_sent_before",
         "_whole",
@@ -104,6 +106,8 @@ class BlockingConnection:
         self.sock: socket.socket | None = None
         self.tls: ssl.SSLObject | None = None
         self.peer: Any = None
+        self._send: Callable[[Buffer], int]
+        self._receive: Callable[[int], bytes]
         self._bounds = Bounds()
         self._phase = Phase.NOT_CONNECTED
         self._idle_since = 0.0
@@ -133,7 +137,7 @@ class BlockingConnection:
         if self._security is None or self.sock is None:
             return False
         try:
-            self.sock.recv(1)
+            self._receive(1)
         except ssl.SSLWantReadError:
             return True
         except OSError:
@@ -160,6 +164,9 @@ class BlockingConnection:
         except Exception as error:  # whatever a check raises, the peer is not the one
             raise TransportFailure(unconnected(error)) from error
         self.tls, self.peer = tls_of(self.sock), peer_of(self.sock)
+        # An `SSLSocket` asks three times on the way whether it is closed; nobody is here who does not hold it.
+        self._send = self.sock.send if self.tls is None else self.tls.write
+        self._receive = self.sock.recv if self.tls is None else self.tls.read
         self._arrivals.watch(self.sock)
 
     def exchange(self, into: Incoming, method: str, head: Head, body: bytes | Iterable[bytes], bounds: Bounds) -> None:
@@ -250,7 +257,7 @@ class BlockingConnection:
         self._phase = max(self._phase, Phase.WRITTEN)
         self._sent += len(data)
         try:
-            done = sock.send(data)
+            done = self._send(data)
         except _WANTS:
             done = 0
         except OSError as error:
@@ -269,7 +276,7 @@ class BlockingConnection:
                         self._take_in(into)
                     if into.status >= 300:
                         return False
-                done = sock.send(data)
+                done = self._send(data)
             except _WANTS:
                 continue
             except Late:
@@ -341,7 +348,7 @@ class BlockingConnection:
             self._arrivals.wait(until)
         while True:
             try:
-                return sock.recv(_READ)
+                return self._receive(_READ)
             except (BlockingIOError, ssl.SSLWantReadError):
                 self._arrivals.wait(until)
             except ssl.SSLWantWriteError:
@@ -351,9 +358,8 @@ class BlockingConnection:
 
     def _take_in(self, into: Incoming) -> None:
         """Read what is here, without waiting."""
-        assert self.sock is not None
         try:
-            data = self.sock.recv(_READ)
+            data = self._receive(_READ)
         except ssl.SSLZeroReturnError:
             data = b""
         self._feed(into, data)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Collection, Iterable
 from math import inf
-from typing import Any, cast
+from queue import Empty
+from typing import Any
 
 from meshsdk.core.model import Endpoint, Phase, TransportFailure
 from meshsdk.wire.blocking.connection import BlockingConnection
-from meshsdk.wire.blocking.reply import BlockingLane, BlockingLanes, BlockingReply, Lease
+from meshsdk.wire.blocking.reply import BlockingLane, BlockingLanes, BlockingReply, Lease, gate
 from meshsdk.wire.engine import Bounds, Request
 from meshsdk.wire.failures import busy, crowded, late, unconnected
 from meshsdk.wire.forks import forget_in_children
@@ -48,7 +48,7 @@ class BlockingEngine:
         self._limits = limits or Limits()
         self._pooling = pooling or Pooling()
         self._secure = secure or in_clear
-        self._lanes: BlockingLanes = Lanes(threading.Semaphore)
+        self._lanes: BlockingLanes = Lanes(gate)
         forget_in_children(self)
 
     def send(self, endpoint: Endpoint, request: Request, bounds: Bounds) -> BlockingReply:
@@ -58,7 +58,7 @@ class BlockingEngine:
             TransportFailure: it failed; says how far it got.
             InvalidRequest: it is not valid HTTP/1.1.
         """
-        body = cast("bytes | Iterable[bytes]", request.body)
+        body: Any = request.body  # what it iterates over is of this colour
         length = len(body) if isinstance(body, bytes) else None
         head = write_head(request.method, request.target, request.headers, length)
         if request.extensions and "trace" in request.extensions:
@@ -100,7 +100,7 @@ class BlockingEngine:
 
     def forget_inherited(self) -> None:
         """In a forked child: let go of the parent's connections without a byte, and without any of its locks."""
-        lanes, self._lanes = self._lanes, Lanes(threading.Semaphore)
+        lanes, self._lanes = self._lanes, Lanes(gate)
         for connection in lanes.inherited():
             connection.drop()
 
@@ -114,7 +114,8 @@ class BlockingEngine:
             raise TransportFailure(late(Phase.NOT_CONNECTED, in_body=False, overdue=True))
         lane = lanes.enter(endpoint, bounds.max_connections, now, service)
         try:
-            self._pass(lane, bounds, now)
+            if not _passed(lane):
+                self._wait_at(lane, bounds, now)
         except BaseException:
             lanes.leave(lane)
             raise
@@ -132,7 +133,7 @@ class BlockingEngine:
         """The right to use one more connection, which is open; None where `count` are in use, or all allowed."""
         lanes = self._lanes
         lane = lanes.enter(endpoint, bounds.max_connections, self._clock(), service)
-        if lanes.used(lane) >= count or not (lane.gate is None or lane.gate.acquire(blocking=False)):
+        if lanes.used(lane) >= count or not _passed(lane):
             lanes.leave(lane)
             return None
         lease = Lease(lanes, lane)
@@ -159,17 +160,17 @@ class BlockingEngine:
                 connection.open(bounds)
         return connection
 
-    def _pass(self, lane: BlockingLane, bounds: Bounds, now: float) -> None:
+    def _wait_at(self, lane: BlockingLane, bounds: Bounds, now: float) -> None:
         """Wait until one of the connections allowed is free."""
-        gate = lane.gate
-        if gate is None or gate.acquire(blocking=False):
-            return
+        assert lane.gate is not None
         waiting = lane.users - bounds.max_connections
         if waiting > self._pooling.max_pending:
             raise TransportFailure(crowded(waiting))
         most = min(bounds.deadline - now, bounds.pool)
-        if not gate.acquire(timeout=None if most == inf else most):
-            raise TransportFailure(busy(bounds.max_connections))
+        try:
+            lane.gate.get(timeout=None if most == inf else max(most, 0.0))
+        except Empty:
+            raise TransportFailure(busy(bounds.max_connections)) from None
 
     def _traced(
         self, endpoint: Endpoint, request: Request, head: Head, body: bytes | Iterable[bytes], bounds: Bounds
@@ -193,3 +194,13 @@ class BlockingEngine:
     def _close_spent(self) -> None:
         while (connection := self._lanes.spent()) is not None:
             connection.close()
+
+
+def _passed(lane: BlockingLane) -> bool:
+    """Pass the lane's gate, if it can be done at once."""
+    if lane.gate is not None:
+        try:
+            lane.gate.get_nowait()
+        except Empty:
+            return False
+    return True

@@ -63,8 +63,10 @@ class Arrivals:
         return not self._poller.poll(0)
 
     def wait(self, until: float) -> None:
-        """Wait for something to read, or the peer's end; raises `Late` at `until`."""
+        """Wait for something to read, or the peer's end; raises `Late` where `until` is over before or meanwhile."""
         began = self._clock()
+        if began >= until:  # whatever is here already
+            raise Late
         _waiting.add(self)
         try:
             if not self._sleeps and self._look_for(min(began + self._look, until)):
