@@ -13,11 +13,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import httpx
 
+from meshsdk.client.sending import AwaitingSender, BlockingSender, Library
+
 __all__ = ["AsyncClient", "Client", "Plain", "Remembering", "parser"]
+
+T = TypeVar("T")
 
 # Those of the last calls, and no long ones, so that they take less than 1 MiB.
 _KEPT = 256
@@ -39,6 +43,13 @@ class _Built:
     params: httpx.QueryParams
 
 
+def _twin(of: T) -> T:
+    """Another object with the same attributes."""
+    made: T = object.__new__(type(of))
+    made.__dict__.update(of.__dict__)
+    return made
+
+
 class Remembering:
     """Builds requests as httpx does."""
 
@@ -57,7 +68,7 @@ class Remembering:
         request: httpx.Request
         if type(url) is not str or len(url) > _LONGEST:
             request = super().build_request(method, url, **given)  # type: ignore[misc]
-        elif self._says(given) or next(iter(self._cookies.jar), None) is not None:
+        elif self._says(given) or self._cookies.jar._cookies:  # type: ignore[attr-defined]  # noqa: SLF001 - http.cookiejar's own
             request = super().build_request(method, self._parsed(url), **given)  # type: ignore[misc]
         else:
             request = self._copy(method, url)
@@ -87,9 +98,9 @@ class Remembering:
             if len(memory) >= _KEPT:
                 memory.clear()  # all at once, so that threads need no lock
             memory[key] = kept
-        request = object.__new__(type(kept.request))
-        request.__dict__.update(kept.request.__dict__)
-        request.headers = kept.request.headers.copy()
+        request = _twin(kept.request)
+        request.headers = headers = _twin(kept.request.headers)
+        headers._list = list(headers._list)  # noqa: SLF001
         request.extensions = {"timeout": self._timeout.as_dict()}
         return request
 
@@ -117,20 +128,22 @@ class Plain:
         return super()._send_handling_auth(request, auth, follow_redirects, history)  # type: ignore[misc]
 
 
-_PARSED, _NONE = parser(httpx.URL), httpx.Auth()
+_PARSED, _NONE, _HTTPX = parser(httpx.URL), httpx.Auth(), Library(httpx)
 
 
-class Client(Remembering, Plain, httpx.Client):  # type: ignore[misc]
+class Client(Remembering, Plain, BlockingSender, httpx.Client):  # type: ignore[misc]
     """A client of the mesh's, as httpx's users know it."""
 
     _parsed = _PARSED
     _unset = httpx.USE_CLIENT_DEFAULT
     _none = _NONE
+    _library = _HTTPX
 
 
-class AsyncClient(Remembering, Plain, httpx.AsyncClient):  # type: ignore[misc]
+class AsyncClient(Remembering, Plain, AwaitingSender, httpx.AsyncClient):  # type: ignore[misc]
     """The same for asyncio."""
 
     _parsed = _PARSED
     _unset = httpx.USE_CLIENT_DEFAULT
     _none = _NONE
+    _library = _HTTPX

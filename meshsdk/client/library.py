@@ -15,6 +15,7 @@ from meshsdk.client.cookies import Cookies
 from meshsdk.client.errors import Errors, errors_of
 from meshsdk.client.rebase import check_library, rebased
 from meshsdk.client.response import AsyncResponse, Response, fields
+from meshsdk.client.sending import Library as Sending
 from meshsdk.client.transport import AsyncMeshTransport, MeshTransport
 
 __all__ = ["AsyncClientLibrary", "AsyncTransportLibrary", "ClientLibrary", "Library", "TransportLibrary", "library"]
@@ -57,6 +58,7 @@ def _made(module: ModuleType) -> Library:
     made = {"_plain": module.Response, "_fields": fields(module.Headers), "_bytes": module.ByteStream}
     response, aresponse = rebased(Response, module, **made), rebased(AsyncResponse, module, **made)
     parts = {"_parsed": parser(module.URL), "_unset": module.USE_CLIENT_DEFAULT, "_none": module.Auth()}
+    parts["_library"] = Sending(module)
     return Library(
         module,
         errors,

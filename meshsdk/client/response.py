@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from operator import itemgetter
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx
@@ -21,6 +22,7 @@ __all__ = ["AsyncResponse", "AwaitingResponse", "BlockingResponse", "Response", 
 
 
 _name = itemgetter(1)
+_HERE = frozenset({"reply", "started"})  # what a reply knows of this process
 _ENCODED = frozenset({b"content-encoding"})
 
 
@@ -50,6 +52,8 @@ class _Whole:
     _bytes: ClassVar[type[httpx.ByteStream]] = httpx.ByteStream
 
     reply: Reply | AsyncReply
+    started: float | None = None  # by whom no clock is bound to the stream; seconds, as `perf_counter` has them
+    status_code: int
     headers: httpx.Headers
     is_closed: bool
     is_stream_consumed: bool
@@ -57,6 +61,16 @@ class _Whole:
     _content: bytes
     _elapsed: timedelta
     _num_bytes_downloaded: int
+
+    @property
+    def has_redirect_location(self) -> bool:
+        """Whether it sends its caller elsewhere; httpx looks five names up to tell."""
+        return 300 <= self.status_code < 400 and super().has_redirect_location  # type: ignore[misc]
+
+    def _stop(self) -> None:
+        """The call is over: see how long it took."""
+        if self.started is not None:
+            self._elapsed = timedelta(seconds=perf_counter() - self.started)
 
     def _settle(self) -> None:
         """Keep the content, and nothing of the call: httpx's stream knows the reply as the reply knows the stream, and
@@ -76,12 +90,13 @@ class _Whole:
         self._content = whole
         self._num_bytes_downloaded = len(whole)
         self.is_stream_consumed = self.is_closed = True  # and so is the stream, by whoever asked
+        self._stop()
         return True
 
     def __reduce__(self) -> Any:
         state = self.__getstate__()
         assert isinstance(state, dict)
-        return _unread, (self._plain,), {name: value for name, value in state.items() if name != "reply"}
+        return _unread, (self._plain,), {name: value for name, value in state.items() if name not in _HERE}
 
     def __reduce_ex__(self, protocol: Any, /) -> Any:
         return self.__reduce__()
@@ -104,6 +119,12 @@ class BlockingResponse(_Whole):
             self._settle()
         return self._content
 
+    def close(self) -> None:
+        """Let go of the connection."""
+        if not self.is_closed:
+            self._stop()
+        super().close()  # type: ignore[misc]
+
 
 class Response(BlockingResponse, httpx.Response):
     """A reply as httpx's users know it."""
@@ -121,6 +142,12 @@ class AwaitingResponse(_Whole):
                 await super().aread()  # type: ignore[misc]
             self._settle()
         return self._content
+
+    async def aclose(self) -> None:
+        """Let go of the connection."""
+        if not self.is_closed:
+            self._stop()
+        await super().aclose()  # type: ignore[misc]
 
 
 class AsyncResponse(AwaitingResponse, httpx.Response):

@@ -1,0 +1,117 @@
+"""Clients that send a request in few steps.
+
+For each request httpx enters and leaves a context that would add the request to an error, looks for a transport by its
+URL, binds the reply's stream to a clock, and puts together a line for its log: half of what is left of its part of a
+call. All of that is the same here, and costs little where there is nothing of it.
+
+The attributes with an underscore are httpx's own, and httpx2's.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, MutableMapping
+from time import perf_counter
+from types import ModuleType
+from typing import Any, ClassVar, Final
+
+import httpx
+
+from meshsdk.client.response import AwaitingResponse, BlockingResponse
+
+__all__ = ["AwaitingSender", "BlockingSender", "Library"]
+
+_LINE: Final = 'HTTP Request: %s %s "%s %d %s"'
+
+
+class Library:
+    """What sending asks of a library, looked up once.
+
+    Args:
+        module: httpx or httpx2.
+    """
+
+    def __init__(self, module: ModuleType) -> None:
+        self.log = logging.getLogger(module.__name__)
+        self.failed: type[Exception] = module.RequestError
+        self.blocking: type = module.SyncByteStream
+        self.awaiting: type = module.AsyncByteStream
+        client = module._client  # noqa: SLF001
+        self.bound, self.abound = _binding(client.BoundSyncStream), _binding(client.BoundAsyncStream)
+
+
+def _binding(stream: Callable[..., Any]) -> Callable[[httpx.Response, float], Any]:
+    """What binds a reply's stream to a clock; httpx's tells the reply of it, httpx2's is asked by it."""
+    tells = "response" in inspect.signature(stream).parameters
+
+    def bound(response: httpx.Response, start: float) -> Any:
+        return stream(response.stream, start=start, **({"response": response} if tells else {}))
+
+    return bound
+
+
+class _Sender:
+    """What both colours have in common."""
+
+    _library: ClassVar[Library]
+
+    _transport: Any
+    _mounts: MutableMapping[Any, Any]
+    _transport_for_url: Callable[[httpx.URL], Any]
+    _cookies: httpx.Cookies
+    _default_encoding: str | Callable[[bytes], str]
+
+    def _received(self, request: httpx.Request, response: Any) -> None:
+        """The head of a reply is here."""
+        response._request = request  # noqa: SLF001
+        self._cookies.extract_cookies(response)
+        response.default_encoding = self._default_encoding
+        log = self._library.log
+        if log.isEnabledFor(logging.INFO):
+            version, reason = response.http_version, response.reason_phrase
+            log.info(_LINE, request.method, request.url, version, response.status_code, reason)
+
+
+class BlockingSender(_Sender):
+    """Sends by blocking."""
+
+    def _send_single_request(self, request: httpx.Request) -> httpx.Response:
+        transport = self._transport_for_url(request.url) if self._mounts else self._transport
+        library = self._library
+        if not isinstance(request.stream, library.blocking):
+            return super()._send_single_request(request)  # type: ignore[misc,no-any-return] # which says so
+        start = perf_counter()
+        try:
+            response: httpx.Response = transport.handle_request(request)
+        except library.failed as error:
+            error.request = request  # type: ignore[attr-defined]
+            raise
+        if isinstance(response, BlockingResponse):
+            response.started = start
+        else:
+            response.stream = library.bound(response, start)
+        self._received(request, response)
+        return response
+
+
+class AwaitingSender(_Sender):
+    """Sends by awaiting."""
+
+    async def _send_single_request(self, request: httpx.Request) -> httpx.Response:
+        transport = self._transport_for_url(request.url) if self._mounts else self._transport
+        library = self._library
+        if not isinstance(request.stream, library.awaiting):
+            return await super()._send_single_request(request)  # type: ignore[misc,no-any-return] # which says so
+        start = perf_counter()
+        try:
+            response: httpx.Response = await transport.handle_async_request(request)
+        except library.failed as error:
+            error.request = request  # type: ignore[attr-defined]
+            raise
+        if isinstance(response, AwaitingResponse):
+            response.started = start
+        else:
+            response.stream = library.abound(response, start)
+        self._received(request, response)
+        return response
