@@ -30,7 +30,7 @@ import httpx
 
 from meshsdk.client import AsyncMeshTransport, MeshTransport, async_client, client
 from meshsdk.client.body import Body
-from meshsdk.client.names import mesh_service
+from meshsdk.client.names import destination
 from meshsdk.client.outgoing import Outgoing, facts
 from meshsdk.client.response import AsyncResponse, Response
 from meshsdk.core.events import CallEnded
@@ -337,7 +337,7 @@ def parts(ports: list[int]) -> list[tuple[str, float]]:
     bare_body = timed(lambda: body(lambda: BareBody(reply)))
     mesh_body = timed(lambda: body(lambda: Body(reply, request, Ended(), attempt, span)))  # type: ignore[arg-type]
     return [
-        ("host name to service", timed(lambda: mesh_service(request.url))),
+        ("host name to service", timed(lambda: destination(request.url))),
         ("look-up of the cluster", timed(lambda: known.peek("payments"))),
         ("deadline of the request being served", timed(remaining_deadline)),
         ("facts of the call", timed(lambda: facts(request, None))),

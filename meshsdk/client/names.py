@@ -6,28 +6,44 @@ Anything with an explicit port lies outside. (httpx drops a port that is the sch
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from meshsdk.core.names import NoName, service_of
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["NoName", "mesh_service"]
+__all__ = ["NoName", "destination"]
+
+# What the last URLs name, and no long ones: less than 1 MiB.
+_KEPT = 256
+_LONGEST = 256
 
 
-def mesh_service(url: httpx.URL) -> str | None:
-    """The mesh service that `url` (httpx's or httpx2's) names, None for a host outside the mesh.
+def destination(url: httpx.URL) -> tuple[str | None, bytes]:
+    """What `url` (httpx's or httpx2's) names: the mesh service, None for a host outside the mesh, and its `raw_path`.
+
+    A URL encodes each part anew whenever it is asked, through five functions of Python. What it keeps is asked here.
 
     Raises:
         NoName: the host is no name of anything, or the scheme is not `http` for a mesh service.
     """
-    if url.port is not None:
-        return None
-    service = service_of(url.raw_host)
-    if service is not None and url.scheme != "http":
+    parts = url._uri_reference  # noqa: SLF001 - a tuple, in both libraries
+    long = len(parts.path) + len(parts.query or "") > _LONGEST
+    return _named(parts) if long else _remembered(parts)
+
+
+def _named(parts: Any) -> tuple[str | None, bytes]:
+    path = parts.path or "/"
+    target = path if parts.query is None else f"{path}?{parts.query}"
+    service = None if parts.port is not None else service_of(parts.host.encode("ascii"))
+    if service is not None and parts.scheme != "http":
         raise NoName(
-            f"{url.scheme}://{service}: encryption between services is the mesh's matter, so write http://{service}; "
+            f"{parts.scheme}://{service}: encryption between services is the mesh's matter, so write http://{service}; "
             f"for a host outside the mesh write a name with a dot, such as {service}.example.com"
         )
-    return service
+    return service, target.encode("ascii")
+
+
+_remembered = lru_cache(_KEPT)(_named)

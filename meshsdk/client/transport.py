@@ -20,7 +20,7 @@ from meshsdk.client.body import AsyncBody, Body, abandon_forgotten, forgotten
 from meshsdk.client.egress import AsyncEgress, Egress
 from meshsdk.client.engines import DEFAULT, EngineName
 from meshsdk.client.errors import Errors, InvalidRequest, InvalidUrl, errors_of
-from meshsdk.client.names import NoName, mesh_service
+from meshsdk.client.names import NoName, destination
 from meshsdk.client.outgoing import facts
 from meshsdk.client.response import AsyncResponse, Response
 from meshsdk.client.tries import AsyncTries, Tries
@@ -77,12 +77,12 @@ class _Library:
     def _generation(self) -> int:
         return self._security.generation if self._security else 0
 
-    def _service_of(self, request: httpx.Request) -> str | None:
-        """The mesh service `request` is for; None for a host outside the mesh."""
+    def _destination(self, request: httpx.Request) -> tuple[str | None, bytes]:
+        """The mesh service `request` is for, None for a host outside the mesh, and the raw path."""
         if not isinstance(request, self.library.Request):
             raise self._stranger(request)
         try:
-            return mesh_service(request.url)
+            return destination(request.url)
         except NoName as error:
             raise self._errors[InvalidUrl](str(error), request=request) from None
 
@@ -158,7 +158,7 @@ class Calling(_Library):
         """
         if forgotten:
             abandon_forgotten()
-        service = self._service_of(request)
+        service, raw_path = self._destination(request)
         if service is None:
             return self._egress.send(request)
         span = self._tracing.begin_call(service, request.method, request.url)
@@ -167,7 +167,6 @@ class Calling(_Library):
             cluster = self._directory.peek(service) or self._first(service)
             if gone := self._retirement.due(cluster, self._generation):
                 self._engine.retire(gone, service)
-            raw_path = request.url.raw_path
             call = facts(request, remaining_deadline(), raw_path)
             tries = Tries(request, call, cluster, self.library.ByteStream, raw_path)
             tries.engine, tries.span, tries.failure = self._engine, span, None
@@ -254,7 +253,7 @@ class AsyncCalling(_Library):
         """
         if forgotten:
             abandon_forgotten()
-        service = self._service_of(request)
+        service, raw_path = self._destination(request)
         if service is None:
             return await self._egress.send(request)
         span = self._tracing.begin_call(service, request.method, request.url)
@@ -264,7 +263,6 @@ class AsyncCalling(_Library):
             cluster = self._directory.peek(service) or await self._first(service)
             if gone := self._retirement_in(loop).due(cluster, self._generation):
                 await self._engine.retire(gone, service)
-            raw_path = request.url.raw_path
             call = facts(request, remaining_deadline(), raw_path)
             tries = AsyncTries(request, call, cluster, self.library.ByteStream, raw_path)
             tries.engine, tries.span, tries.failure = self._engine, span, None

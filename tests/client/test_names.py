@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import httpx
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshsdk.client.names import NoName, mesh_service
+from meshsdk.client.names import NoName, _remembered, destination
 
 
 @pytest.mark.parametrize(
@@ -27,7 +30,7 @@ from meshsdk.client.names import NoName, mesh_service
     ],
 )
 def test_a_mesh_service(url: str, service: str) -> None:
-    assert mesh_service(httpx.URL(url)) == service
+    assert destination(httpx.URL(url))[0] == service
 
 
 @pytest.mark.parametrize(
@@ -50,7 +53,7 @@ def test_a_mesh_service(url: str, service: str) -> None:
     ],
 )
 def test_outside_the_mesh(url: str) -> None:
-    assert mesh_service(httpx.URL(url)) is None
+    assert destination(httpx.URL(url))[0] is None
 
 
 @pytest.mark.parametrize(
@@ -71,8 +74,25 @@ def test_outside_the_mesh(url: str) -> None:
 )
 def test_refused_with_a_remedy(url: str, says: str) -> None:
     with pytest.raises(NoName) as caught:
-        mesh_service(httpx.URL(url))
+        destination(httpx.URL(url))
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+@pytest.mark.parametrize("path", ["", "/", "/a%2Fb;c", "/größe?q=ä b", "/?", "?x", "/" + "long" * 100, "/#part"])
+def test_the_raw_path_is_the_librarys(library: ModuleType, path: str) -> None:
+    url = library.URL(f"http://payments{path}")
+    for _ in range(2):
+        assert destination(url) == ("payments", url.raw_path)
+
+
+def test_few_urls_are_remembered_and_no_long_ones() -> None:
+    before = _remembered.cache_info().currsize
+    destination(httpx.URL("http://payments/" + "x" * 256))
+    assert _remembered.cache_info().currsize == before
+    for number in range(1000):
+        assert destination(httpx.URL(f"http://payments/{number}")) == ("payments", b"/%d" % number)
+    assert _remembered.cache_info().currsize == 256
 
 
 # Invariant: any host httpx takes is a service of a valid name, outside, or refused; nothing else is raised.
@@ -83,7 +103,7 @@ def test_any_host(host: str) -> None:
     except (httpx.InvalidURL, UnicodeError):
         return
     try:
-        service = mesh_service(url)
+        service, _ = destination(url)
     except NoName:
         return
     assert service is None or (service == service.lower() and 1 <= len(service) <= 63 and "." not in service)
