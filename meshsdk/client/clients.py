@@ -13,15 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import httpx
 
 from meshsdk.client.sending import AwaitingSender, BlockingSender, Library
 
 __all__ = ["AsyncClient", "Client", "Plain", "Remembering", "parser"]
-
-T = TypeVar("T")
 
 # Those of the last calls, and no long ones, so that they take less than 1 MiB.
 _KEPT = 256
@@ -41,13 +39,6 @@ class _Built:
     headers: list[Any]
     base_url: httpx.URL
     params: httpx.QueryParams
-
-
-def _twin(of: T) -> T:
-    """Another object with the same attributes."""
-    made: T = object.__new__(type(of))
-    made.__dict__.update(of.__dict__)
-    return made
 
 
 class Remembering:
@@ -98,9 +89,12 @@ class Remembering:
             if len(memory) >= _KEPT:
                 memory.clear()  # all at once, so that threads need no lock
             memory[key] = kept
-        request = _twin(kept.request)
-        request.headers = headers = _twin(kept.request.headers)
-        headers._list = list(headers._list)  # noqa: SLF001
+        request = object.__new__(type(kept.request))
+        request.__dict__.update(kept.request.__dict__)
+        headers = object.__new__(type(request.headers))
+        headers.__dict__.update(request.headers.__dict__)
+        headers._list = list(headers._list)
+        request.headers = headers
         request.extensions = {"timeout": self._timeout.as_dict()}
         return request
 
@@ -114,7 +108,7 @@ class Plain:
     _send_handling_redirects: Callable[..., Any]
 
     def _build_request_auth(self, request: httpx.Request, auth: Any) -> httpx.Auth:
-        if auth is self._unset and self._auth is None and not request.url.userinfo:
+        if auth is self._unset and self._auth is None and not request.url._uri_reference.userinfo:  # noqa: SLF001
             return self._none
         made: httpx.Auth = super()._build_request_auth(request, auth)  # type: ignore[misc]
         return made

@@ -67,11 +67,15 @@ class Outgoing(Request):
         extensions, stream = request.extensions, request.stream
         self.method = request.method
         self.target = extensions.get("target") or raw_path or request.url.raw_path
-        self.headers = self._fields = _without_ours(request.headers.raw)
+        # `headers.raw` and `read()` say the same in more steps.
+        self.headers = self._fields = _without_ours([(name, value) for name, _, value in request.headers._list])  # noqa: SLF001
         self.extensions = extensions
         self.service = upstream.service
         # Asking for `content` would fail after a redirect, which hands the stream on and not the bytes.
-        self.body = request.read() if isinstance(stream, known) else _Once(stream, call)
+        if isinstance(stream, known):
+            self.body = request.__dict__.get("_content") or request.read()
+        else:
+            self.body = _Once(stream, call)
         self._waits = _waits(extensions.get("timeout"))
         self._upstream = upstream
 
@@ -112,7 +116,9 @@ def _without_ours(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]
 
 def with_trace(headers: list[tuple[bytes, bytes]], trace: Headers) -> list[tuple[bytes, bytes]]:
     """Add trace headers, unless the caller wrote a `traceparent` (or `baggage`) by hand: theirs stands."""
-    written = {name.lower() for name, _ in headers}
+    written = set(map(bytes.lower, map(_name, headers)))
+    if written.isdisjoint(map(bytes.lower, map(_name, trace))):
+        return [*headers, *trace]
     if b"traceparent" in written:
         written.add(b"tracestate")  # it belongs to the traceparent it came with
     return headers + [field for field in trace if field[0].lower() not in written]

@@ -100,7 +100,8 @@ class Tracing:
         tracer = self._tracer or self._look()
         if tracer is None:
             inbound = current.get()
-            return NO_CALL if inbound is None or inbound.trace is None else UnrecordedCall(inbound.trace.headers)
+            found = None if inbound is None else inbound.trace
+            return NO_CALL if found is None else UnrecordedCall(found.headers)
         from meshsdk.telemetry.call_spans import begin_call
 
         return begin_call(tracer, service, method, str(url))

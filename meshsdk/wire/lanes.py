@@ -100,7 +100,8 @@ class Lanes(Generic[C, G]):
     def reuse(self, lane: Lane[C, G]) -> C | None:
         """The newest idle connection that is still good."""
         with self._lock:
-            lane = _now(lane)
+            if lane.heir is not None:
+                lane = _now(lane)
             while lane.idle:
                 connection = lane.idle.pop()
                 good = False
@@ -127,7 +128,8 @@ class Lanes(Generic[C, G]):
     def let_go(self, lane: Lane[C, G], connection: C, good: bool) -> None:
         """A send is done with `connection`, which may carry another one or not."""
         with self._lock:
-            lane = _now(lane)
+            if lane.heir is not None:
+                lane = _now(lane)
             if good and not (lane.retired or lane.above_limit):
                 lane.idle.append(connection)
             else:

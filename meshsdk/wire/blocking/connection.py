@@ -15,7 +15,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
 from meshsdk.core.model import Endpoint, Failure, Phase, TransportFailure
-from meshsdk.wire.blocking.dial import dial, peer_of, tls_of
+from meshsdk.wire.blocking.dial import dial, peer_of, tls_of, ways_of
 from meshsdk.wire.blocking.waits import Arrivals, Late, ready
 from meshsdk.wire.engine import Bounds
 from meshsdk.wire.failures import breach, closed, connect_timed_out, late, lost, refused, stuck, unconnected
@@ -74,6 +74,7 @@ class BlockingConnection:
         "_last",
         "_limit_age",
         "_limit_idle",
+        "_pending",
         "_phase",
         "_reader",
         "_receive",
@@ -106,6 +107,7 @@ class BlockingConnection:
         self.sock: socket.socket | None = None
         self.tls: ssl.SSLObject | None = None
         self.peer: Any = None
+        self._pending: Callable[[], int]
         self._send: Callable[[Buffer], int]
         self._receive: Callable[[int], bytes]
         self._bounds = Bounds()
@@ -123,17 +125,17 @@ class BlockingConnection:
     def has_expired(self) -> bool:
         """It was idle for too long, is too old, or the server has closed it."""
         now = self._clock()
-        return now - self._idle_since >= self._limit_idle or now >= self._limit_age or not self._quiet()
+        if now - self._idle_since >= self._limit_idle or now >= self._limit_age:
+            return True
+        return not (self._arrivals.none() or self._only_tls())
 
     @property
     def reusable(self) -> bool:
         """The reply is complete, and another request may follow."""
         return self._whole and self._reader.reusable and not self._last
 
-    def _quiet(self) -> bool:
+    def _only_tls(self) -> bool:
         """Whether nothing came but, under TLS, its own messages: 1.3 sends tickets unasked (RFC 8446, 4.6.1)."""
-        if self._arrivals.none():
-            return True
         if self._security is None or self.sock is None:
             return False
         try:
@@ -164,9 +166,7 @@ class BlockingConnection:
         except Exception as error:  # whatever a check raises, the peer is not the one
             raise TransportFailure(unconnected(error)) from error
         self.tls, self.peer = tls_of(self.sock), peer_of(self.sock)
-        # An `SSLSocket` asks three times on the way whether it is closed; nobody is here who does not hold it.
-        self._send = self.sock.send if self.tls is None else self.tls.write
-        self._receive = self.sock.recv if self.tls is None else self.tls.read
+        self._send, self._receive, self._pending = ways_of(self.sock)
         self._arrivals.watch(self.sock)
 
     def exchange(self, into: Incoming, method: str, head: Head, body: bytes | Iterable[bytes], bounds: Bounds) -> None:
@@ -244,7 +244,7 @@ class BlockingConnection:
             self.drop()
 
     def _begin(self, into: Incoming) -> None:
-        self.hold()
+        self._held.add(get_ident())  # as `hold`
         if self.closed:
             raise TransportFailure(self._lost(into, None))
 
@@ -344,7 +344,7 @@ class BlockingConnection:
     def _read(self, until: float) -> bytes:
         sock = self.sock
         assert sock is not None
-        if self.tls is None or not self.tls.pending():  # a read that finds nothing costs more than to wait first
+        if not self._pending():  # a read that finds nothing costs more than to wait first
             self._arrivals.wait(until)
         while True:
             try:

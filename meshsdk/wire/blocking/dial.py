@@ -8,13 +8,16 @@ import select
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from meshsdk.core.model import Endpoint
 from meshsdk.wire.security import Security
 from meshsdk.wire.sockets import AddressInfo, check_port, literal_address, prompt
 
-__all__ = ["dial", "peer_of", "tls_of"]
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["dial", "peer_of", "tls_of", "ways_of"]
 
 Wait = Callable[[socket.socket, int], int]
 
@@ -52,6 +55,19 @@ def tls_of(sock: socket.socket) -> ssl.SSLObject | None:
     told = ssl.SSLObject.__new__(ssl.SSLObject)
     told._sslobj = sock._sslobj  # type: ignore[attr-defined]  # noqa: SLF001
     return told
+
+
+def ways_of(
+    sock: socket.socket,
+) -> tuple[Callable[[Buffer], int], Callable[[int], bytes], Callable[[], int]]:
+    """What sends on it, what receives, and how many bytes are here that nothing will be told of.
+
+    An `SSLSocket` asks three times on the way to its `_sslobj` whether it is closed. Who uses these sees to that.
+    """
+    if isinstance(sock, ssl.SSLSocket):
+        under: Any = sock._sslobj  # type: ignore[attr-defined]  # noqa: SLF001
+        return under.write, under.read, under.pending
+    return sock.send, sock.recv, int
 
 
 def peer_of(sock: socket.socket) -> Any:
