@@ -70,13 +70,16 @@ class AsyncioEngine:
         if request.extensions and "trace" in request.extensions:
             return await _traced(pool, connection, request, head, bounds)
         reply = _start(connection or await connection_of(pool, bounds), request, head, bounds)
-        # `reply.head()`, without the frames of two more coroutines.
-        while not reply.arrived and reply.error is None:
-            try:
+        wait = pools.awake.wait(pool.looking)
+        try:
+            # `reply.head()`, without the frames of two more coroutines.
+            while not reply.arrived and reply.error is None:
                 await reply.news()
-            except asyncio.CancelledError:
-                reply.abandon()
-                raise
+        except asyncio.CancelledError:
+            reply.abandon()
+            raise
+        finally:
+            wait.end()
         if reply.error is not None:
             raise reply.error
         return reply

@@ -21,6 +21,7 @@ from meshsdk.wire.aio.connection import Connection, Owner
 from meshsdk.wire.aio.dial import dial
 from meshsdk.wire.engine import Bounds
 from meshsdk.wire.failures import busy, closed, connect_timed_out, crowded, late, unconnected
+from meshsdk.wire.looking import Looking
 from meshsdk.wire.sockets import quiet
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class Pool(Owner):
         "_waiting",
         "endpoint",
         "limit",
+        "looking",
         "service",
         "used_at",
     )
@@ -102,6 +104,7 @@ class Pool(Owner):
         self.service = service
         self.limit = limit
         self.used_at = 0.0
+        self.looking = Looking(home.pooling.look)
         self._home = home
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()

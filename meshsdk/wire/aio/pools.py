@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Coroutine
 from typing import Any, Final
 
 from meshsdk.core.model import Endpoint
+from meshsdk.wire.aio.awake import Awake
 from meshsdk.wire.aio.pool import Pool
 from meshsdk.wire.aio.watch import Watch
 from meshsdk.wire.http1 import Limits
@@ -29,6 +30,7 @@ class Pools:
         self.secure = secure
         self.loop = asyncio.get_running_loop()
         self.watch = Watch(self.loop, clock)
+        self.awake = Awake(self.loop, clock)
         self.retired: set[Pool] = set()  # that still carry something
         self._pools: dict[tuple[str, int, str], Pool] = {}
         self._tasks: set[asyncio.Task[None]] = set()
