@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import httpx
 
-from meshsdk.client.response import has_field
+from meshsdk.client.response import field_name
 
 __all__ = ["Cookies", "SparingCookies"]
 
@@ -21,7 +21,7 @@ class SparingCookies:
 
     def extract_cookies(self, response: httpx.Response) -> None:
         """Keep the cookies that `response` sets."""
-        if has_field(response.headers, _SETTING):
+        if not _SETTING.isdisjoint(map(field_name, response.headers._list)):  # noqa: SLF001
             super().extract_cookies(response)  # type: ignore[misc]
 
 

@@ -73,7 +73,8 @@ class Outgoing(Request):
         self.service = upstream.service
         # Asking for `content` would fail after a redirect, which hands the stream on and not the bytes.
         if isinstance(stream, known):
-            self.body = request.__dict__.get("_content") or request.read()
+            content = request.__dict__.get("_content")
+            self.body = request.read() if content is None else content
         else:
             self.body = _Once(stream, call)
         self._waits = _waits(extensions.get("timeout"))

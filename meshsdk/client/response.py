@@ -18,10 +18,11 @@ import httpx
 if TYPE_CHECKING:
     from meshsdk.wire.engine import AsyncReply, Headers, Reply
 
-__all__ = ["AsyncResponse", "AwaitingResponse", "BlockingResponse", "Response", "fields", "has_field"]
+__all__ = ["AsyncResponse", "AwaitingResponse", "BlockingResponse", "Response", "field_name", "fields"]
 
 
-_name = itemgetter(1)
+# Of an item of `Headers._list`, in small letters. Asked for a field, httpx decodes all of them before it looks.
+field_name = itemgetter(1)
 _HERE = frozenset({"reply", "started"})  # what a reply knows of this process
 _ENCODED = frozenset({b"content-encoding"})
 
@@ -36,11 +37,6 @@ def fields(kind: type[httpx.Headers]) -> staticmethod[[Headers], httpx.Headers]:
         return headers
 
     return staticmethod(made)
-
-
-def has_field(headers: httpx.Headers, names: frozenset[bytes]) -> bool:
-    """Whether one of `names`, in small letters, is there. httpx decodes all of the headers before it looks."""
-    return not names.isdisjoint(map(_name, headers._list))  # noqa: SLF001
 
 
 class _Whole:
@@ -82,7 +78,7 @@ class _Whole:
 
     def _take_whole(self) -> bool:
         """Have the content if all of it is here, as it is."""
-        if self.is_stream_consumed or self.is_closed or has_field(self.headers, _ENCODED):
+        if self.is_stream_consumed or self.is_closed or not _ENCODED.isdisjoint(map(field_name, self.headers._list)):  # noqa: SLF001
             return False
         whole = self.reply.whole()
         if whole is None:

@@ -73,10 +73,6 @@ class _Library:
     _errors: ClassVar[Errors]
     _security: Securing | None
 
-    @property
-    def _generation(self) -> int:
-        return self._security.generation if self._security else 0
-
     def _destination(self, request: httpx.Request) -> tuple[str | None, bytes]:
         """The mesh service `request` is for, None for a host outside the mesh, and the raw path."""
         if not isinstance(request, self.library.Request):
@@ -165,7 +161,7 @@ class Calling(_Library):
         tries = None
         try:
             cluster = self._directory.peek(service) or self._first(service)
-            if gone := self._retirement.due(cluster, self._generation):
+            if gone := self._retirement.due(cluster, self._security.generation if self._security else 0):
                 self._engine.retire(gone, service)
             call = facts(request, remaining_deadline(), raw_path)
             tries = Tries(request, call, cluster, self.library.ByteStream, raw_path)
@@ -196,7 +192,7 @@ class Calling(_Library):
         engine = warming.check(self._engine, BlockingEngine, connections)
         try:
             cluster = self._directory.peek(service) or self._first(service)
-            if gone := self._retirement.due(cluster, self._generation):
+            if gone := self._retirement.due(cluster, self._security.generation if self._security else 0):
                 engine.retire(gone, service)
             warming.warm(engine, cluster, connections)
         except CallError as error:
@@ -261,7 +257,7 @@ class AsyncCalling(_Library):
         try:
             loop = self._loop()
             cluster = self._directory.peek(service) or await self._first(service)
-            if gone := self._retirement_in(loop).due(cluster, self._generation):
+            if gone := self._retirement_in(loop).due(cluster, self._security.generation if self._security else 0):
                 await self._engine.retire(gone, service)
             call = facts(request, remaining_deadline(), raw_path)
             tries = AsyncTries(request, call, cluster, self.library.ByteStream, raw_path)
@@ -285,7 +281,7 @@ class AsyncCalling(_Library):
         loop = self._loop()
         try:
             cluster = self._directory.peek(service) or await self._first(service)
-            if gone := self._retirement_in(loop).due(cluster, self._generation):
+            if gone := self._retirement_in(loop).due(cluster, self._security.generation if self._security else 0):
                 await engine.retire(gone, service)
             await warming.awarm(engine, cluster, connections)
         except CallError as error:

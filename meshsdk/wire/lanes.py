@@ -164,8 +164,8 @@ class Lanes(Generic[C, G]):
     def spent(self) -> C | None:
         """A connection that is now to be closed, None when there is no more; each is returned once."""
         try:
-            return self._spent.popleft()
-        except IndexError:
+            return self._spent.popleft() if self._spent else None
+        except IndexError:  # another thread was quicker
             return None
 
     def _sweep(self, now: float) -> None:

@@ -28,19 +28,17 @@ class Looking:
 
     Args:
         longest: how long one looks, seconds; 0 where one is to sleep at once.
+
+    Attributes:
+        sleeps: waits that are still to be slept through; the next one begins with a look where there are none.
     """
 
-    __slots__ = ("_next", "_sleeps", "longest")
+    __slots__ = ("_next", "longest", "sleeps")
 
     def __init__(self, longest: float) -> None:
         self.longest = longest
-        self._sleeps = 1  # waits that are still to be slept through
+        self.sleeps = 1
         self._next = _SLEEPS
-
-    @property
-    def worth(self) -> bool:
-        """Whether the next wait should begin with it."""
-        return not self._sleeps
 
     def found(self) -> None:
         """It came while one looked."""
@@ -48,12 +46,12 @@ class Looking:
 
     def missed(self) -> None:
         """One looked in vain; the wait goes on asleep."""
-        self._sleeps = self._next
+        self.sleeps = self._next
         self._next = min(2 * self._next, _MOST_SLEEPS)
 
     def slept(self, seconds: float) -> None:
         """A wait that was slept through, or its rest, is over; all of it took so long."""
-        if self._sleeps > 1:
-            self._sleeps -= 1
+        if self.sleeps > 1:
+            self.sleeps -= 1
         else:
-            self._sleeps = 0 if seconds <= self.longest else 1
+            self.sleeps = 0 if seconds <= self.longest else 1

@@ -37,7 +37,7 @@ class Awake:
         """A wait for a reply begins; it ends by `Wait.end`, whatever comes of it."""
         self.waiting += 1
         wait = Wait(self, looking)
-        if looking.worth:
+        if not looking.sleeps:
             wait.turn()
         return wait
 

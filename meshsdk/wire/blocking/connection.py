@@ -186,7 +186,7 @@ class BlockingConnection:
             else:
                 self._whole = False
                 self._whole = self._write(into, head.data) and self._upload(into, head, body)
-            while not into.status or self._reader.short:
+            while not into.complete and (not into.status or self._reader.short):
                 self._advance(into)
         finally:
             self.release()

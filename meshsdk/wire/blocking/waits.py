@@ -54,7 +54,7 @@ class Arrivals:
             raise Late
         _waiting.add(self)
         try:
-            if looking.worth and self._look(min(began + looking.longest, until)):
+            if not looking.sleeps and self._look(min(began + looking.longest, until)):
                 looking.found()
                 return
             self._sleep(until)

@@ -305,7 +305,9 @@ class ResponseReader:
         reason = self._reason
         if reason != b"OK" and not _REASON.fullmatch(reason):
             raise ProtocolError("the reply's reason phrase has control characters")
-        self._check_size()
+        limits = self._limits
+        if self._size > limits.field or len(self._fields) > limits.fields:
+            self._check_size()
         if status < 200 and status != 101:
             self._interim(status)
             return
