@@ -14,7 +14,7 @@ from meshsdk.client.clients import AsyncClient, Client, parser
 from meshsdk.client.cookies import Cookies
 from meshsdk.client.errors import Errors, errors_of
 from meshsdk.client.rebase import check_library, rebased
-from meshsdk.client.response import AsyncResponse, Response, fields
+from meshsdk.client.response import AsyncResponse, Response, blank
 from meshsdk.client.sending import Library as Sending
 from meshsdk.client.transport import AsyncMeshTransport, MeshTransport
 
@@ -55,7 +55,7 @@ def _made(module: ModuleType) -> Library:
     errors = errors_of(module)
     body = rebased(Body, module, _errors=errors)
     abody = rebased(AsyncBody, module, _errors=errors)
-    made = {"_plain": module.Response, "_fields": fields(module.Headers), "_bytes": module.ByteStream}
+    made = {"_plain": module.Response, "_blank": blank(module), "_headers": module.Headers, "_bytes": module.ByteStream}
     response, aresponse = rebased(Response, module, **made), rebased(AsyncResponse, module, **made)
     parts = {"_parsed": parser(module.URL), "_unset": module.USE_CLIENT_DEFAULT, "_none": module.Auth()}
     parts["_library"] = Sending(module)

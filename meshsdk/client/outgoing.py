@@ -68,7 +68,10 @@ class Outgoing(Request):
         self.method = request.method
         self.target = extensions.get("target") or raw_path or request.url.raw_path
         # `headers.raw` and `read()` say the same in more steps.
-        self.headers = self._fields = _without_ours([(name, value) for name, _, value in request.headers._list])  # noqa: SLF001
+        fields = [(name, value) for name, _, value in request.headers._list]  # noqa: SLF001
+        # Lengths are compared first: nearly always they say that there is nothing to take out.
+        may_have_ours = not _LENGTHS_OF_OURS.isdisjoint(map(len, map(_name, fields)))
+        self.headers = self._fields = _without_ours(fields) if may_have_ours else fields
         self.extensions = extensions
         self.service = upstream.service
         # Asking for `content` would fail after a redirect, which hands the stream on and not the bytes.
@@ -77,7 +80,8 @@ class Outgoing(Request):
             self.body = request.read() if content is None else content
         else:
             self.body = _Once(stream, call)
-        self._waits = _waits(extensions.get("timeout"))
+        waits = extensions.get("timeout")
+        self._waits = _waits(waits) if waits and waits != _NONE_GIVEN else _UNBOUNDED
         self._upstream = upstream
 
     def prepare(self, attempt: Attempt, trace: Headers) -> Bounds:
@@ -109,9 +113,6 @@ class Outgoing(Request):
 
 
 def _without_ours(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    # Lengths are compared first: nearly always they say that there is nothing to take out.
-    if _LENGTHS_OF_OURS.isdisjoint(map(len, map(_name, fields))):
-        return fields
     return [field for field in fields if field[0].lower() not in _OURS]
 
 
@@ -130,9 +131,7 @@ _UNBOUNDED = (math.inf, math.inf, math.inf, math.inf)
 _NONE_GIVEN: Final = {"connect": None, "read": None, "write": None, "pool": None}
 
 
-def _waits(given: Mapping[str, Any] | None) -> tuple[float, float, float, float]:
-    if not given or given == _NONE_GIVEN:
-        return _UNBOUNDED
+def _waits(given: Mapping[str, Any]) -> tuple[float, float, float, float]:
     connect, read, write, pool = (
         math.inf if (seconds := given.get(operation)) is None else float(seconds)
         for operation in ("connect", "read", "write", "pool")

@@ -7,18 +7,20 @@ same; a body that is encoded, still on its way, or read by iterating goes httpx'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from datetime import timedelta
 from operator import itemgetter
 from time import perf_counter
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx
 
 if TYPE_CHECKING:
-    from meshsdk.wire.engine import AsyncReply, Headers, Reply
+    from typing import Self
 
-__all__ = ["AsyncResponse", "AwaitingResponse", "BlockingResponse", "Response", "field_name", "fields"]
+    from meshsdk.wire.engine import AsyncReply, Reply
+
+__all__ = ["AsyncResponse", "AwaitingResponse", "BlockingResponse", "Response", "blank", "field_name"]
 
 
 # Of an item of `Headers._list`, in small letters. Asked for a field, httpx decodes all of them before it looks.
@@ -27,16 +29,9 @@ _HERE = frozenset({"reply", "started"})  # what a reply knows of this process
 _ENCODED = frozenset({b"content-encoding"})
 
 
-def fields(kind: type[httpx.Headers]) -> staticmethod[[Headers], httpx.Headers]:
-    """What makes headers of this class. It is given bytes, which httpx would ask of each name and value."""
-
-    def made(found: Iterable[tuple[bytes, bytes]]) -> httpx.Headers:
-        headers = object.__new__(kind)
-        headers._list = [(name, name.lower(), value) for name, value in found]
-        headers._encoding = None
-        return headers
-
-    return staticmethod(made)
+def blank(module: ModuleType) -> dict[str, Any]:
+    """What every reply of this library has in the beginning."""
+    return {**vars(module.Response(200, stream=module.ByteStream(b"")))}
 
 
 class _Whole:
@@ -44,7 +39,8 @@ class _Whole:
 
     # The class to be pickled as: our own knows of a connection, which does not travel.
     _plain: ClassVar[type[httpx.Response]] = httpx.Response
-    _fields: ClassVar[Callable[[Headers], httpx.Headers]] = fields(httpx.Headers)
+    _blank: ClassVar[dict[str, Any]] = blank(httpx)
+    _headers: ClassVar[type[httpx.Headers]] = httpx.Headers
     _bytes: ClassVar[type[httpx.ByteStream]] = httpx.ByteStream
 
     reply: Reply | AsyncReply
@@ -57,6 +53,24 @@ class _Whole:
     _content: bytes
     _elapsed: timedelta
     _num_bytes_downloaded: int
+
+    @classmethod
+    def of(cls, reply: Reply | AsyncReply, body: Any) -> Self:
+        """Make one of what came. httpx would ask of each name and value whether it is bytes, and copy all of it."""
+        headers = object.__new__(cls._headers)
+        headers._list = [(name, name.lower(), value) for name, value in reply.headers]
+        headers._encoding = None
+        made = object.__new__(cls)
+        made.__dict__.update(
+            cls._blank,
+            status_code=reply.status,
+            headers=headers,
+            stream=body,
+            extensions=reply.extensions,
+            history=[],
+            reply=reply,
+        )
+        return made
 
     @property
     def has_redirect_location(self) -> bool:

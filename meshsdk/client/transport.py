@@ -171,10 +171,7 @@ class Calling(_Library):
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised on
             raise self._told(error, request, span, tries) from _cause(error)
         body = self._body(reply, request, exchange, attempt, span)
-        headers = self._response._fields(reply.headers)
-        response = self._response(reply.status, headers=headers, stream=body, extensions=reply.extensions)
-        response.reply = reply
-        return response
+        return self._response.of(reply, body)
 
     def warm(self, service: str, connections: int = 1) -> None:
         """Open connections to every healthy instance of `service`, so that its first calls find some.
@@ -267,10 +264,7 @@ class AsyncCalling(_Library):
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised on
             raise self._told(error, request, span, tries) from _cause(error)
         body = self._body(reply, request, exchange, attempt, span, loop=loop)
-        headers = self._response._fields(reply.headers)
-        response = self._response(reply.status, headers=headers, stream=body, extensions=reply.extensions)
-        response.reply = reply
-        return response
+        return self._response.of(reply, body)
 
     async def warm(self, service: str, connections: int = 1) -> None:
         """Begin to open connections to every healthy instance of `service`, in the running loop.

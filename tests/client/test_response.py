@@ -75,6 +75,22 @@ async def test_all_of_a_call_goes_with_its_reply(colour: Colour, serve: Serve, b
             gc.enable()
 
 
+async def test_it_has_what_every_reply_of_the_library_has(colour: Colour, serve: Serve) -> None:
+    """And nothing of another one's."""
+    async with colour.client(Mesh(serve(answering(reply(b"hello"))))) as http:
+        first, second = await http.begin("GET", URL), await http.begin("GET", URL)
+        plain = colour.httpx.Response(200, headers=first.headers.raw, stream=first.stream, request=first.request)
+        assert vars(first).keys() - {"reply", "started"} == vars(plain).keys()
+        names = {*vars(plain)} - {"headers", "extensions", "stream"}
+        assert {name: vars(first)[name] for name in names} == {name: vars(plain)[name] for name in names}
+        assert first.headers == plain.headers
+        assert vars(first.headers) == vars(plain.headers)
+        for name in ("headers", "extensions", "history"):
+            assert getattr(first, name) is not getattr(second, name)
+        await colour.close(first)
+        await colour.close(second)
+
+
 async def test_a_reply_that_is_kept_keeps_no_connection(colour: Colour, serve: Serve) -> None:
     async with colour.client(Mesh(serve(answering(reply(b"hello"))))) as http:
         response = await http.get(URL)
