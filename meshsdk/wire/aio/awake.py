@@ -37,7 +37,7 @@ class Awake:
         """A wait for a reply begins; it ends by `Wait.end`, whatever comes of it."""
         self.waiting += 1
         wait = Wait(self, looking)
-        if not looking.sleeps:
+        if not looking.sleeps and self.waiting == 1:
             wait.turn()
         return wait
 
