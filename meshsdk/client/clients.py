@@ -25,6 +25,8 @@ __all__ = ["AsyncClient", "Client", "Plain", "Remembering", "parser"]
 _KEPT = 256
 _LONGEST = 256
 
+_NONE_S = id(None)
+
 
 def parser(url: type[httpx.URL]) -> staticmethod[[str], httpx.URL]:
     """What makes URLs of this class, and remembers some."""
@@ -57,21 +59,16 @@ class Remembering:
     def build_request(self, method: str, url: httpx.URL | str, **given: Any) -> httpx.Request:
         """Build a request; arguments, result and errors are httpx's."""
         request: httpx.Request
+        unset = self._unset
+        # A `timeout` of None is something; other values are not compared, as theirs may be arrays.
+        plain = given.get("timeout", unset) is unset and {_NONE_S, id(unset)}.issuperset(map(id, given.values()))
         if type(url) is not str or len(url) > _LONGEST:
             request = super().build_request(method, url, **given)  # type: ignore[misc]
-        elif self._says(given) or self._cookies.jar._cookies:  # type: ignore[attr-defined]  # noqa: SLF001 - http.cookiejar's own
+        elif not plain or self._cookies.jar._cookies:  # type: ignore[attr-defined]  # noqa: SLF001 - http.cookiejar's own
             request = super().build_request(method, self._parsed(url), **given)  # type: ignore[misc]
         else:
             request = self._copy(method, url)
         return request
-
-    def _says(self, given: dict[str, Any]) -> bool:
-        """Whether there is anything in it; a `timeout` of None is something."""
-        unset = self._unset
-        for value in given.values():
-            if value is not None and value is not unset:
-                return True
-        return given.get("timeout", unset) is not unset
 
     def _copy(self, method: str, url: str) -> httpx.Request:
         """A request like the one built before, or built now."""
