@@ -7,7 +7,7 @@ Anything with an explicit port lies outside. (httpx drops a port that is the sch
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshsdk.core.names import NoName, service_of
 
@@ -29,18 +29,17 @@ def destination(url: httpx.URL) -> tuple[str | None, bytes]:
     Raises:
         NoName: the host is no name of anything, or the scheme is not `http` for a mesh service.
     """
-    parts = url._uri_reference  # noqa: SLF001 - a tuple, in both libraries
-    long = len(parts.path) + len(parts.query or "") > _LONGEST
-    return _named(parts) if long else _remembered(parts)
+    scheme, _, host, port, path, query, _ = url._uri_reference  # noqa: SLF001 - a tuple, in both libraries
+    long = len(host) + len(path) + len(query or "") > _LONGEST
+    return (_named if long else _remembered)(scheme, host, port, path, query)
 
 
-def _named(parts: Any) -> tuple[str | None, bytes]:
-    path = parts.path or "/"
-    target = path if parts.query is None else f"{path}?{parts.query}"
-    service = None if parts.port is not None else service_of(parts.host.encode("ascii"))
-    if service is not None and parts.scheme != "http":
+def _named(scheme: str, host: str, port: int | None, path: str, query: str | None) -> tuple[str | None, bytes]:
+    target = (path or "/") if query is None else f"{path or '/'}?{query}"
+    service = None if port is not None else service_of(host.encode("ascii"))
+    if service is not None and scheme != "http":
         raise NoName(
-            f"{parts.scheme}://{service}: encryption between services is the mesh's matter, so write http://{service}; "
+            f"{scheme}://{service}: encryption between services is the mesh's matter, so write http://{service}; "
             f"for a host outside the mesh write a name with a dot, such as {service}.example.com"
         )
     return service, target.encode("ascii")

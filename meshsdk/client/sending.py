@@ -1,28 +1,74 @@
 """Clients that send a request in few steps.
 
-For each request httpx enters and leaves a context that would add the request to an error, looks for a transport by its
-URL, binds the reply's stream to a clock, and puts together a line for its log: half of what is left of its part of a
-call. All of that is the same here, and costs little where there is nothing of it.
+For each request httpx enters and leaves a context that would add the request to an error, binds the reply's stream to a
+clock, and puts together a line for its log: half of what is left of its part of a call. All of that is the same here,
+and costs little where there is nothing of it.
 
 The attributes with an underscore are httpx's own, and httpx2's.
 """
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import Callable, MutableMapping
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
 from time import perf_counter
 from types import ModuleType
 from typing import Any, ClassVar, Final
 
 import httpx
 
+from meshsdk.client.rebase import rebased
 from meshsdk.client.response import AwaitingResponse, BlockingResponse
 
 __all__ = ["AwaitingSender", "BlockingSender", "Library"]
 
 _LINE: Final = 'HTTP Request: %s %s "%s %d %s"'
+
+
+class _Clocked:
+    """A reply's stream that tells the reply how long it took; httpx's own differs from version to version."""
+
+    def __init__(self, response: httpx.Response, start: float) -> None:
+        self._response = response
+        self._stream: Any = response.stream
+        self._start = start
+
+    def _stop(self) -> None:
+        self._response.elapsed = timedelta(seconds=perf_counter() - self._start)
+
+
+class _BlockingClocked(_Clocked):
+    """One that is read by blocking."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._stream
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._stop()
+        self._stream.close()
+
+
+class _AwaitingClocked(_Clocked):
+    """One that is read by awaiting."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self._stream:
+            yield piece
+
+    async def aclose(self) -> None:
+        """Let go of the connection."""
+        self._stop()
+        await self._stream.aclose()
+
+
+class Clocked(_BlockingClocked, httpx.SyncByteStream):
+    """As httpx knows it."""
+
+
+class AsyncClocked(_AwaitingClocked, httpx.AsyncByteStream):
+    """The same for asyncio."""
 
 
 class Library:
@@ -37,18 +83,7 @@ class Library:
         self.failed: type[Exception] = module.RequestError
         self.blocking: type = module.SyncByteStream
         self.awaiting: type = module.AsyncByteStream
-        client = module._client  # noqa: SLF001
-        self.bound, self.abound = _binding(client.BoundSyncStream), _binding(client.BoundAsyncStream)
-
-
-def _binding(stream: Callable[..., Any]) -> Callable[[httpx.Response, float], Any]:
-    """What binds a reply's stream to a clock; httpx's tells the reply of it, httpx2's is asked by it."""
-    tells = "response" in inspect.signature(stream).parameters
-
-    def bound(response: httpx.Response, start: float) -> Any:
-        return stream(response.stream, start=start, **({"response": response} if tells else {}))
-
-    return bound
+        self.clocked, self.aclocked = rebased(Clocked, module), rebased(AsyncClocked, module)
 
 
 class _Sender:
@@ -56,8 +91,6 @@ class _Sender:
 
     _library: ClassVar[Library]
 
-    _transport: Any
-    _mounts: MutableMapping[Any, Any]
     _transport_for_url: Callable[[httpx.URL], Any]
     _cookies: httpx.Cookies
     _default_encoding: str | Callable[[bytes], str]
@@ -77,7 +110,7 @@ class BlockingSender(_Sender):
     """Sends by blocking."""
 
     def _send_single_request(self, request: httpx.Request) -> httpx.Response:
-        transport = self._transport_for_url(request.url) if self._mounts else self._transport
+        transport = self._transport_for_url(request.url)
         library = self._library
         if not isinstance(request.stream, library.blocking):
             return super()._send_single_request(request)  # type: ignore[misc,no-any-return] # which says so
@@ -90,7 +123,7 @@ class BlockingSender(_Sender):
         if isinstance(response, BlockingResponse):
             response.started = start
         else:
-            response.stream = library.bound(response, start)
+            response.stream = library.clocked(response, start)
         self._received(request, response)
         return response
 
@@ -99,7 +132,7 @@ class AwaitingSender(_Sender):
     """Sends by awaiting."""
 
     async def _send_single_request(self, request: httpx.Request) -> httpx.Response:
-        transport = self._transport_for_url(request.url) if self._mounts else self._transport
+        transport = self._transport_for_url(request.url)
         library = self._library
         if not isinstance(request.stream, library.awaiting):
             return await super()._send_single_request(request)  # type: ignore[misc,no-any-return] # which says so
@@ -112,6 +145,6 @@ class AwaitingSender(_Sender):
         if isinstance(response, AwaitingResponse):
             response.started = start
         else:
-            response.stream = library.abound(response, start)
+            response.stream = library.aclocked(response, start)
         self._received(request, response)
         return response

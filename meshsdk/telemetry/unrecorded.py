@@ -7,13 +7,13 @@ from typing import Final
 
 from meshsdk.telemetry.propagate import TraceContext, extract
 
-__all__ = ["NO_CALL", "NO_REQUEST", "UnrecordedCall", "UnrecordedRequest"]
+__all__ = ["NO_CALL", "NO_REQUEST", "UnrecordedAttempt", "UnrecordedCall", "UnrecordedRequest"]
 
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-class UnrecordedCall:
-    """A call, and each of its tries: all of them carry `headers`."""
+class UnrecordedAttempt:
+    """A try that carries `headers`."""
 
     __slots__ = ("_headers",)
 
@@ -25,11 +25,23 @@ class UnrecordedCall:
         """A list of the caller's own: this object is shared."""
         return list(self._headers)
 
-    def attempt(self, number: int, address: str, port: int) -> UnrecordedCall:  # noqa: ARG002 (CallSpan's shape)
-        """The same object for every try."""
-        return self
+    def end(self, status: int | None, error_type: str | None) -> None:
+        """Nothing was begun."""
 
-    def end(self, status: int | None, error: object, attempts: int = 0) -> None:
+
+class UnrecordedCall:
+    """A call of which every try carries `headers`."""
+
+    __slots__ = ("_attempt",)
+
+    def __init__(self, headers: Headers) -> None:
+        self._attempt = UnrecordedAttempt(headers)
+
+    def attempt(self, number: int, address: str, port: int) -> UnrecordedAttempt:  # noqa: ARG002 (CallSpan's shape)
+        """The same object for every try."""
+        return self._attempt
+
+    def end(self, status: int | None, error: BaseException | None, attempts: int) -> None:
         """Nothing was begun."""
 
 

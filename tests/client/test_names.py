@@ -90,6 +90,9 @@ def test_few_urls_are_remembered_and_no_long_ones() -> None:
     before = _remembered.cache_info().currsize
     destination(httpx.URL("http://payments/" + "x" * 256))
     assert _remembered.cache_info().currsize == before
+    destination(httpx.URL("http://u:secret@payments/0"))
+    destination(httpx.URL("http://payments/0#" + "x" * 1000))
+    assert _remembered.cache_info().currsize <= before + 1, "neither is part of what is remembered"
     for number in range(1000):
         assert destination(httpx.URL(f"http://payments/{number}")) == ("payments", b"/%d" % number)
     assert _remembered.cache_info().currsize == 256

@@ -128,6 +128,20 @@ async def test_transports_for_some_urls_are_used_for_those(colour: Colour, serve
                 assert (await sent(colour, http, http.build_request("GET", url))).content == content
 
 
+async def test_whoever_replaces_the_choice_of_a_transport_is_asked(
+    colour: Colour, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As libraries that answer in place of servers do."""
+    kind = colour.httpx.Client if isinstance(colour, Blocking) else colour.httpx.AsyncClient
+    answer = mock(colour, lambda request: colour.httpx.Response(200, content=b"mocked"))
+    monkeypatch.setattr(kind, "_transport_for_url", lambda self, url: answer)
+    mesh = Mesh(serve(answering(reply(b"meshed"))))
+    async with clients(colour, mesh) as both:
+        for http in both:
+            assert (await sent(colour, http, http.build_request("GET", URL))).content == b"mocked"
+    assert not mesh.calls
+
+
 @pytest.mark.parametrize("status", [200, 300, 301, 302, 303, 304, 307, 308, 399, 404])
 @pytest.mark.parametrize("fields", [b"", b"location: http://payments/there\r\n"])
 async def test_where_a_reply_sends_its_caller(colour: Colour, serve: Serve, status: int, fields: bytes) -> None:

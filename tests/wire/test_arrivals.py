@@ -177,7 +177,11 @@ def test_a_forked_child_has_none_of_those_who_wait_in_its_parent(script: Scripte
     def fork() -> None:
         pid = os.fork()
         if pid == 0:
-            os._exit(0 if waited(script, waits, 0.0005) == (True, False) else 1)
+            code = 1
+            try:
+                code = 0 if waited(script, waits, 0.0005) == (True, False) else 1
+            finally:
+                os._exit(code)
         codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
     meanwhile(fork)

@@ -15,7 +15,7 @@ import pytest
 from meshsdk.core.model import Phase, TransportFailure
 from meshsdk.wire.blocking import BlockingEngine
 from tests.wire.callers import at, get, within
-from tests.wire.scripted import Peer, Server, after_request, eventually
+from tests.wire.scripted import Peer, Server, after_request, answering, eventually, reply
 from tests.wire.test_tls import Authority
 
 SECRET = b"card number 4111" * 64
@@ -225,3 +225,33 @@ def test_a_reply_read_on_after_the_engine_closed_waits_for_no_descriptor(serve: 
     finally:
         for other in others:
             other.close()
+
+
+@pytest.mark.interpreted
+def test_closed_while_it_opens_a_connection(serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
+    server, engine = serve(after_request(Peer.stall)), BlockingEngine()
+    monkeypatch.setattr("meshsdk.wire.blocking.connection.peer_of", lambda sock: engine.close())
+    with pytest.raises(TransportFailure) as caught:
+        engine.send(at(server), get(), within(5))
+    assert (caught.value.failure.kind, caught.value.failure.phase) == ("closed", Phase.NOT_CONNECTED)
+    eventually(lambda: server.open_connections == 0)
+    assert not server.heads
+
+
+@pytest.mark.parametrize("secured", [False, True])
+def test_nothing_goes_out_once_the_descriptor_is_anothers(
+    serve: Callable[..., Server], authority: Authority, secured: bool
+) -> None:
+    """Even by who did not hold the connection."""
+    script = answering(reply(b"hello"))
+    server = serve(authority.serving(script) if secured else script)
+    engine = BlockingEngine(secure=authority.trusting() if secured else None)
+    engine.send(at(server), get(), within(5)).close()
+    (lane,) = engine._lanes._lanes.values()
+    (connection,) = lane.open
+    connection.drop()
+    for use in (lambda: connection._send(SECRET), lambda: connection._receive(1)):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            use()
+    assert connection._pending() == 0
+    engine.close()

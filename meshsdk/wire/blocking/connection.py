@@ -15,7 +15,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
 from meshsdk.core.model import Endpoint, Failure, Phase, TransportFailure
-from meshsdk.wire.blocking.dial import dial, peer_of, tls_of, ways_of
+from meshsdk.wire.blocking.dial import NO_WAYS, dial, peer_of, tls_of, ways_of
 from meshsdk.wire.blocking.waits import Arrivals, Late, ready
 from meshsdk.wire.engine import Bounds
 from meshsdk.wire.failures import breach, closed, connect_timed_out, late, lost, refused, stuck, unconnected
@@ -155,8 +155,12 @@ class BlockingConnection:
         now = self._clock()
         left = bounds.deadline - now
         until = now + min(left, bounds.connect)
+        self.hold()
         try:
             self.sock = dial(self._endpoint, self._security, lambda sock, event: self._wait_for(sock, event, until))
+            self.tls, self.peer = tls_of(self.sock), peer_of(self.sock)
+            self._send, self._receive, self._pending = ways_of(self.sock)
+            self._arrivals.watch(self.sock)
         except Late:
             raise TransportFailure(
                 connect_timed_out(bounds.connect)
@@ -165,9 +169,10 @@ class BlockingConnection:
             ) from None
         except Exception as error:  # whatever a check raises, the peer is not the one
             raise TransportFailure(unconnected(error)) from error
-        self.tls, self.peer = tls_of(self.sock), peer_of(self.sock)
-        self._send, self._receive, self._pending = ways_of(self.sock)
-        self._arrivals.watch(self.sock)
+        finally:
+            self.release()
+        if self.closed:
+            raise TransportFailure(closed(Phase.NOT_CONNECTED))
 
     def exchange(self, into: Incoming, method: str, head: Head, body: bytes | Iterable[bytes], bounds: Bounds) -> None:
         """Send a request and read on until the reply's head is in `into`, or all of a short one.
@@ -227,6 +232,7 @@ class BlockingConnection:
         self.closed = True
         self._reader.close()
         if self.sock is not None:
+            self._send, self._receive, self._pending = NO_WAYS  # the others know a number that may soon be another's
             self.sock.close()
 
     def hold(self) -> None:

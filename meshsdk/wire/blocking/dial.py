@@ -8,7 +8,7 @@ import select
 import socket
 import ssl
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from meshsdk.core.model import Endpoint
 from meshsdk.wire.security import Security
@@ -17,8 +17,10 @@ from meshsdk.wire.sockets import AddressInfo, check_port, literal_address, promp
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["dial", "peer_of", "tls_of", "ways_of"]
+__all__ = ["NO_WAYS", "dial", "peer_of", "tls_of", "ways_of"]
 
+# What sends, what receives so many bytes at most, and what says how many are here that no poll will tell of.
+Ways: TypeAlias = "tuple[Callable[[Buffer], int], Callable[[int], bytes], Callable[[], int]]"
 Wait = Callable[[socket.socket, int], int]
 
 
@@ -57,9 +59,7 @@ def tls_of(sock: socket.socket) -> ssl.SSLObject | None:
     return told
 
 
-def ways_of(
-    sock: socket.socket,
-) -> tuple[Callable[[Buffer], int], Callable[[int], bytes], Callable[[], int]]:
+def ways_of(sock: socket.socket) -> Ways:
     """What sends on it, what receives, and how many bytes are here that nothing will be told of.
 
     An `SSLSocket` asks three times on the way to its `_sslobj` whether it is closed. Who uses these sees to that.
@@ -68,6 +68,14 @@ def ways_of(
         under: Any = sock._sslobj  # type: ignore[attr-defined]  # noqa: SLF001
         return under.write, under.read, under.pending
     return sock.send, sock.recv, int
+
+
+def _closed(_: object) -> Any:
+    raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+NO_WAYS: Final[Ways] = (_closed, _closed, int)
+"""Of a socket that is closed."""
 
 
 def peer_of(sock: socket.socket) -> Any:

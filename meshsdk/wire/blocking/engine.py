@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable
-from math import inf
-from queue import Empty
 from typing import Any
 
 from meshsdk.core.model import Endpoint, Phase, TransportFailure
 from meshsdk.wire.blocking.connection import BlockingConnection
-from meshsdk.wire.blocking.reply import BlockingLane, BlockingLanes, BlockingReply, Lease, gate
+from meshsdk.wire.blocking.gate import Gate
+from meshsdk.wire.blocking.reply import BlockingLane, BlockingLanes, BlockingReply, Lease
 from meshsdk.wire.engine import Bounds, Request
 from meshsdk.wire.failures import busy, crowded, late, unconnected
 from meshsdk.wire.forks import forget_in_children
@@ -48,7 +47,7 @@ class BlockingEngine:
         self._limits = limits or Limits()
         self._pooling = pooling or Pooling()
         self._secure = secure or in_clear
-        self._lanes: BlockingLanes = Lanes(gate)
+        self._lanes: BlockingLanes = Lanes(Gate)
         forget_in_children(self)
 
     def send(self, endpoint: Endpoint, request: Request, bounds: Bounds) -> BlockingReply:
@@ -100,7 +99,7 @@ class BlockingEngine:
 
     def forget_inherited(self) -> None:
         """In a forked child: let go of the parent's connections without a byte, and without any of its locks."""
-        lanes, self._lanes = self._lanes, Lanes(gate)
+        lanes, self._lanes = self._lanes, Lanes(Gate)
         for connection in lanes.inherited():
             connection.drop()
 
@@ -114,8 +113,8 @@ class BlockingEngine:
             raise TransportFailure(late(Phase.NOT_CONNECTED, in_body=False, overdue=True))
         lane = lanes.enter(endpoint, bounds.max_connections, now, service)
         try:
-            if not _passed(lane):
-                self._wait_at(lane, bounds, now)
+            if lane.gate is not None and not lane.gate.passes():
+                self._wait_at(lane.gate, lane.users, bounds, now)
         except BaseException:
             lanes.leave(lane)
             raise
@@ -133,7 +132,7 @@ class BlockingEngine:
         """The right to use one more connection, which is open; None where `count` are in use, or all allowed."""
         lanes = self._lanes
         lane = lanes.enter(endpoint, bounds.max_connections, self._clock(), service)
-        if lanes.used(lane) >= count or not _passed(lane):
+        if lanes.used(lane) >= count or not (lane.gate is None or lane.gate.passes()):
             lanes.leave(lane)
             return None
         lease = Lease(lanes, lane)
@@ -160,17 +159,16 @@ class BlockingEngine:
                 connection.open(bounds)
         return connection
 
-    def _wait_at(self, lane: BlockingLane, bounds: Bounds, now: float) -> None:
+    def _wait_at(self, gate: Gate, users: int, bounds: Bounds, now: float) -> None:
         """Wait until one of the connections allowed is free."""
-        assert lane.gate is not None
-        waiting = lane.users - bounds.max_connections
+        waiting = users - bounds.max_connections
         if waiting > self._pooling.max_pending:
             raise TransportFailure(crowded(waiting))
-        most = min(bounds.deadline - now, bounds.pool)
-        try:
-            lane.gate.get(timeout=None if most == inf else max(most, 0.0))
-        except Empty:
-            raise TransportFailure(busy(bounds.max_connections)) from None
+        if not gate.waits(min(bounds.deadline - now, bounds.pool)):
+            raise TransportFailure(busy(bounds.max_connections))
+        if bounds.deadline <= self._clock():
+            gate.give_back()
+            raise TransportFailure(late(Phase.NOT_CONNECTED, in_body=False, overdue=True))
 
     def _traced(
         self, endpoint: Endpoint, request: Request, head: Head, body: bytes | Iterable[bytes], bounds: Bounds
@@ -194,13 +192,3 @@ class BlockingEngine:
     def _close_spent(self) -> None:
         while (connection := self._lanes.spent()) is not None:
             connection.close()
-
-
-def _passed(lane: BlockingLane) -> bool:
-    """Pass the lane's gate, if it can be done at once."""
-    if lane.gate is not None:
-        try:
-            lane.gate.get_nowait()
-        except Empty:
-            return False
-    return True

@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from queue import SimpleQueue
-from typing import Final
 
 from meshsdk.wire.blocking.connection import BlockingConnection
+from meshsdk.wire.blocking.gate import Gate
 from meshsdk.wire.blocking.stream import DuplexStream, StreamInfo
 from meshsdk.wire.lanes import Lane, Lanes
 from meshsdk.wire.reply import DISCARD_BYTES, BaseReply
 
-__all__ = ["BlockingLane", "BlockingLanes", "BlockingReply", "Lease", "gate"]
+__all__ = ["BlockingLane", "BlockingLanes", "BlockingReply", "Lease"]
 
-# A queue of passes: C takes one and puts it back, where a `threading.Semaphore` runs nine functions of Python for it.
-Gate = SimpleQueue[None]
 BlockingLanes = Lanes[BlockingConnection, Gate]
 BlockingLane = Lane[BlockingConnection, Gate]
-
-# A host has so many ports to connect to one endpoint from.
-_PORTS: Final = 0xFFFF
-
-
-def gate(limit: int) -> Gate:
-    """Make a gate that so many may have passed at once."""
-    made = Gate()
-    for _ in range(min(limit, _PORTS)):
-        made.put(None)
-    return made
 
 
 class Lease:
@@ -56,7 +42,7 @@ class Lease:
             if connection is not None:
                 lanes.let_go(lane, connection, rested)
             if lane.gate is not None:
-                lane.gate.put(None)
+                lane.gate.give_back()
             lanes.leave(lane)
         while (spent := lanes.spent()) is not None:
             spent.close()

@@ -52,8 +52,8 @@ class Arrivals:
         looking, began = self._looking, self._clock()
         if began >= until:  # whatever is here already
             raise Late
-        _waiting.add(self)
         try:
+            _waiting.add(self)
             if not looking.sleeps and self._look(min(began + looking.longest, until)):
                 looking.found()
                 return
