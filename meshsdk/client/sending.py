@@ -21,7 +21,7 @@ import httpx
 from meshsdk.client.rebase import rebased
 from meshsdk.client.response import AwaitingResponse, BlockingResponse
 
-__all__ = ["AwaitingSender", "BlockingSender", "Library"]
+__all__ = ["AsyncClocked", "AwaitingSender", "BlockingSender", "Clocked", "Library"]
 
 _LINE: Final = 'HTTP Request: %s %s "%s %d %s"'
 
