@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import httpx
 
-from meshsdk.client.sending import AwaitingSender, BlockingSender, Library
+from meshsdk.client.sending import AwaitingSender, BlockingSender, Parts
 
 __all__ = ["AsyncClient", "Client", "Plain", "Remembering", "parser"]
 
@@ -119,7 +119,7 @@ class Plain:
         return super()._send_handling_auth(request, auth, follow_redirects, history)  # type: ignore[misc]
 
 
-_PARSED, _NONE, _HTTPX = parser(httpx.URL), httpx.Auth(), Library(httpx)
+_PARSED, _NONE, _HTTPX = parser(httpx.URL), httpx.Auth(), Parts(httpx)
 
 
 class Client(Remembering, Plain, BlockingSender, httpx.Client):  # type: ignore[misc]
@@ -128,7 +128,7 @@ class Client(Remembering, Plain, BlockingSender, httpx.Client):  # type: ignore[
     _parsed = _PARSED
     _unset = httpx.USE_CLIENT_DEFAULT
     _none = _NONE
-    _library = _HTTPX
+    _parts = _HTTPX
 
 
 class AsyncClient(Remembering, Plain, AwaitingSender, httpx.AsyncClient):  # type: ignore[misc]
@@ -137,4 +137,4 @@ class AsyncClient(Remembering, Plain, AwaitingSender, httpx.AsyncClient):  # typ
     _parsed = _PARSED
     _unset = httpx.USE_CLIENT_DEFAULT
     _none = _NONE
-    _library = _HTTPX
+    _parts = _HTTPX

@@ -15,7 +15,7 @@ from meshsdk.client.cookies import Cookies
 from meshsdk.client.errors import Errors, errors_of
 from meshsdk.client.rebase import check_library, rebased
 from meshsdk.client.response import AsyncResponse, Response, blank
-from meshsdk.client.sending import Library as Sending
+from meshsdk.client.sending import Parts
 from meshsdk.client.transport import AsyncMeshTransport, MeshTransport
 
 __all__ = ["AsyncClientLibrary", "AsyncTransportLibrary", "ClientLibrary", "Library", "TransportLibrary", "library"]
@@ -58,7 +58,7 @@ def _made(module: ModuleType) -> Library:
     made = {"_plain": module.Response, "_blank": blank(module), "_headers": module.Headers, "_bytes": module.ByteStream}
     response, aresponse = rebased(Response, module, **made), rebased(AsyncResponse, module, **made)
     parts = {"_parsed": parser(module.URL), "_unset": module.USE_CLIENT_DEFAULT, "_none": module.Auth()}
-    parts["_library"] = Sending(module)
+    parts["_parts"] = Parts(module)
     return Library(
         module,
         errors,

@@ -21,7 +21,7 @@ import httpx
 from meshsdk.client.rebase import rebased
 from meshsdk.client.response import AwaitingResponse, BlockingResponse
 
-__all__ = ["AsyncClocked", "AwaitingSender", "BlockingSender", "Clocked", "Library"]
+__all__ = ["AsyncClocked", "AwaitingSender", "BlockingSender", "Clocked", "Parts"]
 
 _LINE: Final = 'HTTP Request: %s %s "%s %d %s"'
 
@@ -71,7 +71,7 @@ class AsyncClocked(_AwaitingClocked, httpx.AsyncByteStream):
     """The same for asyncio."""
 
 
-class Library:
+class Parts:
     """What sending asks of a library, looked up once.
 
     Args:
@@ -89,7 +89,7 @@ class Library:
 class _Sender:
     """What both colours have in common."""
 
-    _library: ClassVar[Library]
+    _parts: ClassVar[Parts]
 
     _transport_for_url: Callable[[httpx.URL], Any]
     _cookies: httpx.Cookies
@@ -97,10 +97,10 @@ class _Sender:
 
     def _received(self, request: httpx.Request, response: Any) -> None:
         """The head of a reply is here."""
-        response._request = request  # noqa: SLF001
+        response.request = request
         self._cookies.extract_cookies(response)
         response.default_encoding = self._default_encoding
-        log = self._library.log
+        log = self._parts.log
         if log.isEnabledFor(logging.INFO):
             version, reason = response.http_version, response.reason_phrase
             log.info(_LINE, request.method, request.url, version, response.status_code, reason)
@@ -111,19 +111,19 @@ class BlockingSender(_Sender):
 
     def _send_single_request(self, request: httpx.Request) -> httpx.Response:
         transport = self._transport_for_url(request.url)
-        library = self._library
-        if not isinstance(request.stream, library.blocking):
+        parts = self._parts
+        if not isinstance(request.stream, parts.blocking):
             return super()._send_single_request(request)  # type: ignore[misc,no-any-return] # which says so
         start = perf_counter()
         try:
             response: httpx.Response = transport.handle_request(request)
-        except library.failed as error:
+        except parts.failed as error:
             error.request = request  # type: ignore[attr-defined]
             raise
         if isinstance(response, BlockingResponse):
             response.started = start
         else:
-            response.stream = library.clocked(response, start)
+            response.stream = parts.clocked(response, start)
         self._received(request, response)
         return response
 
@@ -133,18 +133,18 @@ class AwaitingSender(_Sender):
 
     async def _send_single_request(self, request: httpx.Request) -> httpx.Response:
         transport = self._transport_for_url(request.url)
-        library = self._library
-        if not isinstance(request.stream, library.awaiting):
+        parts = self._parts
+        if not isinstance(request.stream, parts.awaiting):
             return await super()._send_single_request(request)  # type: ignore[misc,no-any-return] # which says so
         start = perf_counter()
         try:
             response: httpx.Response = await transport.handle_async_request(request)
-        except library.failed as error:
+        except parts.failed as error:
             error.request = request  # type: ignore[attr-defined]
             raise
         if isinstance(response, AwaitingResponse):
             response.started = start
         else:
-            response.stream = library.aclocked(response, start)
+            response.stream = parts.aclocked(response, start)
         self._received(request, response)
         return response

@@ -27,8 +27,8 @@ class Pooling:
             have another opened at once: it first waits for those, for as long as opening one took the last time.
         max_age: seconds after which a connection is not used again, so that what a load balancer or a changed
             certificate decides reaches long-lived connections too.
-        look: seconds a thread looks for a reply before it sleeps, where the endpoint was as quick the last time; about
-            what it costs to sleep, so that looking in vain takes no more than twice of what sleeping would have.
+        look: seconds a reply is looked for before its caller sleeps, where the endpoint was as quick the last time
+            (`wire/looking.py`); about what it costs to sleep, so that looking in vain takes at most twice of that.
         max_pending: sends that may wait for a connection; the core's own bound comes first in a meshed call.
     """
 

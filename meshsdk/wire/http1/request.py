@@ -96,6 +96,7 @@ def write_head(method: str, target: bytes, fields: Sequence[tuple[bytes, bytes]]
         lines.append(name + b": " + value)
     if hosts != 1:
         raise InvalidRequest(f"the request has {hosts} Host headers; it needs one")
+    # A request without a body, as most are, leaves nothing to decide.
     framing = 0 if said is None and coding is None and length == 0 else _framing(said, coding, length, lines)
     lines.append(b"\r\n")
     data = b"\r\n".join(lines)

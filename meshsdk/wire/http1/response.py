@@ -363,10 +363,11 @@ class ResponseReader:
         self._chunked = True
 
     def _check_size(self) -> None:
+        """The head has many fields, or room for a long one: see whether it is too much."""
         limits = self._limits
         if len(self._fields) > limits.fields:
             raise ProtocolError(f"the reply has more than {limits.fields} header fields")
-        if self._size > limits.field and any(len(name) + len(value) > limits.field for name, value in self._fields):
+        if any(len(name) + len(value) > limits.field for name, value in self._fields):
             raise ProtocolError(f"a header field of the reply is over {limits.field} bytes")
 
     def _kept_alive(self, parser: HttpResponseParser) -> bool:
